@@ -1,0 +1,35 @@
+# Everything a fresh machine needs is Python 3.11 or newer, make and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= results
+
+.PHONY: demo test lint check-long lower benchmarks clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: $(VENV)/.installed  ## Fig. 4(b) of Li et al.: theory, simulation and published losses
+	$(BIN)/python figures/li_fig4b.py --out $(OUT)
+
+test: lint  ## lint, types and the whole test suite (below 10 minutes on two cores)
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check-long: $(VENV)/.installed  ## minutes of simulation: theory against simulation at scale
+	$(BIN)/python -m pytest -m long
+
+lower: $(VENV)/.installed  ## write the lowered functions again after a change of the derivation
+	$(BIN)/python -m replica_icl.lowering
+
+benchmarks: $(VENV)/.installed
+	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+clean:
+	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,35 @@
+"""Errors that users meet. Bad input is named before any work starts: the parameter, its value, what is allowed."""
+
+from __future__ import annotations
+
+
+class ReplicaICLError(Exception):
+    """Base class of every error that this package raises on purpose."""
+
+
+class ParameterError(ReplicaICLError, ValueError):
+    """A parameter has a value that is not allowed.
+
+    Attributes:
+        parameter: name of the parameter as in `Setting` (the command line shows it as `--parameter`).
+        value: the value that was given.
+        allowed: what is allowed, as the end of a sentence.
+    """
+
+    def __init__(self, parameter: str, value: object, allowed: str) -> None:
+        self.parameter = parameter
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{parameter} = {value}: {allowed}")
+
+
+class MemoryEstimateError(ParameterError):
+    """A job would need more memory than there is; the message holds the estimate."""
+
+
+class SolveError(ReplicaICLError):
+    """A solve did not converge and the caller asked for an exception (`throw=True`)."""
+
+
+class StaleDerivationError(ReplicaICLError):
+    """Generated functions do not belong to the derivation beside them."""

@@ -1,0 +1,1 @@
+"""From the replicated partition function to the saddle-point equations, in SymPy."""

@@ -92,7 +92,9 @@ class Setting:
                 )
             if math.isfinite(self.beta):
                 raise ParameterError(
-                    "beta", self.beta, "must be inf at ridge 0 with P < D (D + 1): the Boltzmann weight has no norm"
+                    "beta",
+                    self.beta,
+                    "must be inf at ridge 0 with P < D (D + 1): the Boltzmann weight has no norm",
                 )
 
     @property

@@ -1,0 +1,1 @@
+"""Numbers from lowered expressions: solving, refining and reading observables off. Nothing here imports SymPy."""

@@ -1,0 +1,107 @@
+"""Solving the thermodynamic limit of fresh tasks: closed forms, checked against the saddle-point equations."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from replica_icl.conventions import Ratios
+from replica_icl.errors import ParameterError
+from replica_icl.lowered import load
+from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.solution import Solution, Status, solution_of
+
+TOLERANCE = 1e-11
+"""Largest relative imbalance of the saddle-point equations that counts as solved."""
+
+CHUNK = 1 << 14
+"""Points per pass: the intermediate arrays of a lowered function stay in the cache."""
+
+
+def imbalance(balances: dict[str, Any]) -> Any:
+    """The largest |left| / size over the saddle-point equations of a lowered `stationarity`."""
+    worst: Any = 0.0
+    for name in balances:
+        if name.startswith("left_"):
+            size = balances["size_" + name.removeprefix("left_")]
+            worst = np.maximum(worst, np.abs(balances[name]) / np.where(size == 0, 1.0, size))
+    return worst
+
+
+def classify(values: dict[str, Any], residual: Any, singular: Any, tolerance: float) -> Any:
+    """Status of each point: from the residual, finiteness, and admissibility v > 0, q >= m^2, replicon > 0."""
+    finite = np.isfinite(residual)
+    for name in ("m", "q", "e_icl", "train_error"):
+        finite = finite & np.isfinite(values[name])
+    slack = 1e-12 * np.abs(values["q"])
+    admissible = (values["v"] > 0) & (values["q"] >= values["m"] ** 2 - slack) & (values["replicon"] > 0)
+    status = np.where(residual <= tolerance, Status.CONVERGED, Status.MAX_ITERATIONS)
+    status = np.where(admissible, status, Status.INADMISSIBLE)
+    status = np.where(finite, status, Status.NON_FINITE)
+    return np.where(singular, Status.SINGULAR, status)
+
+
+def solve_limit(point: Ratios, sizes: Any = None, functions: ModuleType | None = None) -> Solution:
+    """Solve the limit theory on a whole grid of ratios at once.
+
+    Args:
+        point: control parameters, numbers or arrays.
+        sizes: token dimension D, for log Z at leading order (with finite beta_tilde).
+        functions: lowered functions; by default those of the package's derivation.
+
+    Returns:
+        Solution at level "limit", of the shape that the ratios broadcast to.
+
+    Raises:
+        ParameterError: for a finite task diversity, which is another ensemble.
+    """
+    if point.kappa is not None:
+        raise ParameterError(
+            "kappa", point.kappa, "must be absent: this theory has fresh tasks, one per prompt"
+        )
+    functions = functions or load("fresh_tasks_limit")
+    shape = point.shape
+    names = ("alpha", "nu", "lam", "noise", "beta_tilde")
+    flat = [np.ravel(np.broadcast_to(np.asarray(getattr(point, name), dtype=float), shape)) for name in names]
+    count = flat[0].size
+    pieces = [_solve_piece(functions, *(x[i : i + CHUNK] for x in flat)) for i in range(0, count, CHUNK)] or [
+        _solve_piece(functions, *flat)
+    ]
+    joined = {name: np.concatenate([piece[name] for piece in pieces]).reshape(shape) for name in pieces[0]}
+    status, residual = joined.pop("status").astype(int), joined.pop("residual")
+    if np.isinf(flat[4]).all():
+        for name in ("V", "e_gibbs", "train_gibbs", "free_entropy"):
+            joined.pop(name)
+    else:
+        density = joined.pop("free_entropy")
+        if sizes is not None:
+            joined |= functions.log_partition(NUMPY, D=np.asarray(sizes, dtype=float), free_entropy=density)
+    joined.pop("v")
+    joined["e_idg"] = joined["e_icl"]
+    return solution_of("limit", status, residual, 0, joined, shape)
+
+
+def _solve_piece(
+    functions: ModuleType, alpha: Any, nu: Any, lam: Any, noise: Any, beta_tilde: Any
+) -> dict[str, Any]:
+    controls = {"alpha": alpha, "nu": nu, "lam": lam, "rho": noise}
+    with np.errstate(all="ignore"):
+        values = functions.solution(NUMPY, **controls)
+        k, s = values.pop("k"), values.pop("s")
+        balances = functions.stationarity(NUMPY, m=values["m"], q=values["q"], k=k, s=s, **controls)
+        residual = imbalance(balances)
+        singular = (lam == 0) & (alpha == 1)
+        status = classify(values, residual, singular, TOLERANCE)
+        thermal = functions.thermal(
+            NUMPY,
+            m=values["m"],
+            q=values["q"],
+            v=values["v"],
+            s=s,
+            e=values["e_icl"],
+            **controls,
+            beta_tilde=beta_tilde,
+        )
+    return {**values, **thermal, "status": status, "residual": residual}

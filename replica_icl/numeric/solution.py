@@ -1,0 +1,133 @@
+"""A solved point or grid: values, and beside every value a status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from replica_icl.errors import SolveError
+
+
+class Status(IntEnum):
+    """How a solve ended. Only CONVERGED values are values; the others come with NaN."""
+
+    CONVERGED = 0
+    MAX_ITERATIONS = 1
+    """The residual is still above the tolerance."""
+    NON_FINITE = 2
+    """NaN or infinity on the way."""
+    INADMISSIBLE = 3
+    """A root, but not a physical one: V <= 0, q < m^2 or a negative stability eigenvalue."""
+    SINGULAR = 4
+    """A point where the saddle does not exist, e.g. ridge 0 at alpha = 1 where e_icl diverges."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Order parameters and observables at the saddle point, arrays of the shape that was asked for (or floats).
+
+    Attributes:
+        level: "limit" or "finite-size".
+        status: `Status` of each point.
+        residual: largest relative imbalance of the saddle-point equations, undamped, at the returned point.
+        iterations: of the solver; 0 for a closed form.
+        e_icl: mean squared error on prompts with new tasks, ground state.
+        e_idg: the same on training tasks; equal to e_icl for fresh tasks in the limit.
+        train_error: (1/P) sum of squared training residuals, ground state.
+        m: overlap tr(W_DD)/D.
+        q: self-overlap |W_DD|^2/D, >= m^2.
+        contrast: tr W / (|W| sqrt(D + 1)) at finite size, m/sqrt(q) in the limit.
+        replicon: smallest stability eigenvalue, positive where replica symmetry is stable.
+        V: thermal variance of the D^2 block per Q, beta-conjugate fluctuation (finite beta only).
+        u: squared norm of the last row's acting weights (finite size only).
+        V_u: its thermal part (finite size and beta only).
+        e_gibbs, train_gibbs: errors of one Gibbs sample, on new and on training prompts (finite beta only).
+        log_Z: log partition function over the D (D + 1) acting weights (finite beta with integers only).
+    """
+
+    level: str
+    status: Any
+    residual: Any
+    iterations: Any
+    e_icl: Any
+    train_error: Any
+    m: Any
+    q: Any
+    contrast: Any
+    replicon: Any
+    e_idg: Any = None
+    V: Any = None
+    u: Any = None
+    V_u: Any = None
+    e_gibbs: Any = None
+    train_gibbs: Any = None
+    log_Z: Any = None
+
+    @property
+    def converged(self) -> Any:
+        """True where the status is CONVERGED."""
+        return (
+            np.asarray(self.status) == Status.CONVERGED
+            if np.ndim(self.status)
+            else self.status == Status.CONVERGED
+        )
+
+    def observables(self) -> dict[str, Any]:
+        """The values that exist, by name."""
+        names = [f.name for f in fields(self) if f.name not in ("level", "status", "residual", "iterations")]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists for JSON; a failed point has null values beside its status name."""
+
+        def plain(value: Any) -> Any:
+            if np.ndim(value):
+                return [plain(x) for x in np.asarray(value)]
+            return float(value) if np.isfinite(value) else None
+
+        names = (
+            Status(self.status).name.lower()
+            if np.ndim(self.status) == 0
+            else [Status(int(x)).name.lower() for x in np.ravel(self.status)]
+        )
+        head = {"level": self.level, "status": names, "residual": plain(self.residual)}
+        iterations = (
+            int(self.iterations) if np.ndim(self.iterations) == 0 else np.asarray(self.iterations).tolist()
+        )
+        return {**head, "iterations": iterations, **{k: plain(v) for k, v in self.observables().items()}}
+
+    def or_raise(self) -> Solution:
+        """This solution if every point converged.
+
+        Raises:
+            SolveError: with the number of failed points and the status of the first.
+        """
+        failed = np.flatnonzero(~np.atleast_1d(self.converged))
+        if failed.size:
+            first = Status(int(np.ravel(self.status)[failed[0]]))
+            where = "" if np.ndim(self.status) == 0 else f" ({failed.size} of {np.size(self.status)} points)"
+            raise SolveError(f"the {self.level} solve ended with status {first.name.lower()}{where}")
+        return self
+
+
+def solution_of(
+    level: str, status: Any, residual: Any, iterations: Any, values: dict[str, Any], shape: Any
+) -> Solution:
+    """Assemble a solution: failed points become NaN, arrays take `shape`, one point becomes plain numbers."""
+    status = np.broadcast_to(np.asarray(status), shape)
+    good = status == Status.CONVERGED
+
+    def shaped(value: Any) -> Any:
+        array = np.where(good, np.broadcast_to(value, shape), np.nan)
+        return array if shape else float(array)
+
+    return Solution(
+        level=level,
+        status=status.astype(np.int8) if shape else Status(int(status)),
+        residual=np.array(np.broadcast_to(residual, shape)) if shape else float(np.asarray(residual)),
+        iterations=np.array(np.broadcast_to(iterations, shape)) if shape else int(np.asarray(iterations)),
+        **{name: shaped(value) for name, value in values.items()},
+    )

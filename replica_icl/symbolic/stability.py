@@ -1,0 +1,79 @@
+"""Stability of the replica-symmetric saddle from the replica-space Hessian of the same action.
+
+The dangerous directions keep every row sum of the overlap matrix: the replicon subspace, of dimension n (n - 3) / 2,
+which exists for n >= 4 only. One of its directions is dQ_12 + dQ_34 - dQ_13 - dQ_24. The last-row overlaps U can move
+along the same direction in replica space, so that the Hessian on the replicon subspace is a matrix over blocks.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from replica_icl.symbolic import symbols as s
+from replica_icl.symbolic.averages import Average
+from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss
+from replica_icl.symbolic.replica_algebra import determinant
+
+
+def replicon_direction(replicas: int) -> sp.Matrix:
+    """The symmetric n x n matrix of dQ_12 + dQ_34 - dQ_13 - dQ_24: zero diagonal, zero row sums.
+
+    Raises:
+        ValueError: below four replicas, where the replicon subspace is empty.
+    """
+    if replicas < 4:
+        raise ValueError(f"the replicon subspace is empty for n = {replicas}; n must be at least 4")
+    direction = sp.zeros(replicas, replicas)
+    for a, b, sign in ((0, 1, 1), (2, 3, 1), (0, 2, -1), (1, 3, -1)):
+        direction[a, b] = direction[b, a] = sign
+    return direction
+
+
+def replicon_matrix(entropic: GaussianPrior, energetic: SquaredLoss, replicas: int = 4) -> sp.Matrix:
+    """I - X over the weight blocks: the replicon Hessian, in units of its entropic part.
+
+    The saddle is stable while every eigenvalue is positive. X_ij = -(energetic_ij) / (entropic_ii); for one block it
+    is P b^2 V^2 / D^2 < (T |c|^2)^2 s^2 >. Built at an explicit `replicas` >= 4, with the prompts' Boltzmann weight
+    at n -> 0 (where it is 1); the result does not depend on `replicas`.
+    """
+    direction = replicon_direction(replicas)
+    steps = sp.symbols(f"epsilon_1:{len(entropic.blocks) + 1}", real=True)
+    origin = dict.fromkeys(steps, 0)
+
+    step = sp.Symbol("epsilon", real=True)
+
+    entropic_curvature = []
+    for block in entropic.blocks:
+        gram = determinant(block.gram.explicit(replicas) + step * direction)
+        entropic_curvature.append(sp.factor((block.count / 2 * sp.log(gram)).diff(step, 2).subs(step, 0)))
+
+    # The prompt's matrix I + b C, written out with the part R that all replicas share; R drops out of the curvature,
+    # because the direction has no row sums.
+    dressed, shared = sp.symbols("dressed shared", positive=True)
+    replica_matrix = dressed * sp.eye(replicas) + shared * sp.ones(replicas, replicas) + step * direction
+    boltzmann = determinant(replica_matrix) ** sp.Rational(-1, 2)
+    curvature = sp.factor((boltzmann.diff(step, 2) / boltzmann).subs(step, 0))
+    if shared in curvature.free_symbols or sp.simplify(boltzmann.diff(step).subs(step, 0)) != 0:
+        raise ValueError("the direction leaves the replicon subspace")
+    curvature = curvature.subs(dressed, 1 / energetic.shrinkage)
+    pace = [
+        energetic.inverse_scale * energetic.covariance.off_diagonal.diff(block.overlap.off_diagonal)
+        for block in entropic.blocks
+    ]
+
+    def entry(i: int, j: int) -> sp.Expr:
+        energetic_ij = energetic.prompts * Average(curvature * pace[i] * pace[j], s.SCALARS)
+        return sp.Integer(i == j) + (energetic_ij / entropic_curvature[i]).expand(average=True)
+
+    return sp.Matrix(len(pace), len(pace), entry)
+
+
+def smallest_eigenvalue(matrix: sp.Matrix) -> sp.Expr:
+    """Smallest eigenvalue of a 1 x 1 or 2 x 2 matrix with a real spectrum.
+
+    In the 2 x 2 case as determinant over the larger eigenvalue, which keeps its digits when it is small.
+    """
+    if matrix.shape == (1, 1):
+        return matrix[0, 0]
+    half_trace, gap = (matrix[0, 0] + matrix[1, 1]) / 2, (matrix[0, 0] - matrix[1, 1]) / 2
+    return half_trace - sp.sqrt(gap**2 + matrix[0, 1] * matrix[1, 0])

@@ -73,9 +73,7 @@ class Ratios:
             shape = self.shape
         except ValueError:
             shapes = {f.name: np.shape(getattr(self, f.name)) for f in fields(self)}
-            raise ParameterError(
-                "alpha", shapes["alpha"], f"arrays must broadcast; shapes are {shapes}"
-            ) from None
+            raise ParameterError("alpha", shapes["alpha"], f"arrays must broadcast; shapes are {shapes}") from None
         degenerate = np.broadcast_to((np.asarray(self.lam) == 0) & (np.asarray(self.alpha) < 1), shape)
         if degenerate.any() and not self.minimum_norm:
             raise ParameterError(
@@ -95,7 +93,7 @@ class Ratios:
 
 
 def ratios(setting: Setting) -> Ratios:
-    """The limit's ratios of a setting: alpha = P/D^2, nu = N/D, kappa = K/D, lam = lambda_0 D, beta_tilde = beta/D^2."""
+    """alpha = P/D^2, nu = N/D, kappa = K/D, lam = lambda_0 D and beta_tilde = beta/D^2 of a setting."""
     D = setting.D
     alpha = setting.P / D**2
     return Ratios(

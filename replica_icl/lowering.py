@@ -50,9 +50,7 @@ class Program:
     def _refuse_unknown(self, target: str, expression: sp.Expr, known: set[sp.Symbol]) -> None:
         unknown = sorted(x.name for x in sp.sympify(expression).free_symbols - known)
         if unknown:
-            raise ValueError(
-                f"{self.name}: {target} has free symbols without an argument: {', '.join(unknown)}"
-            )
+            raise ValueError(f"{self.name}: {target} has free symbols without an argument: {', '.join(unknown)}")
 
 
 class _Printer(PythonCodePrinter):
@@ -93,9 +91,7 @@ class _Printer(PythonCodePrinter):
 
     def _print_Piecewise(self, expr: sp.Piecewise) -> str:
         (first, condition), (second, _) = expr.args
-        return (
-            f"xp.where({self._print(condition)}, lambda: {self._print(first)}, lambda: {self._print(second)})"
-        )
+        return f"xp.where({self._print(condition)}, lambda: {self._print(first)}, lambda: {self._print(second)})"
 
     def _print_Average(self, expr: Average) -> str:
         raise ValueError("an average inside an average cannot be lowered")
@@ -130,9 +126,7 @@ def lower(program: Program, share: bool = True) -> str:
         raise ValueError(f"{program.name}: averages over different laws in one function")
     needed_early = {x for a in averages for x in a.free_symbols} & set(targets)
     if needed_early:
-        raise ValueError(
-            f"{program.name}: an integrand uses a definition: {', '.join(x.name for x in needed_early)}"
-        )
+        raise ValueError(f"{program.name}: an integrand uses a definition: {', '.join(x.name for x in needed_early)}")
 
     names = ", ".join(_Printer().doprint(x) for x in program.arguments)
     head = "xp, average, *, " if averages else "xp, *, "
@@ -152,10 +146,7 @@ def lower(program: Program, share: bool = True) -> str:
     shared, results = _shared(expressions[len(targets) :], "x", share)
     lines += _assignments(shared, " " * 4)
     lines += ["    return {"]
-    lines += [
-        f"        {name!r}: {_Printer().doprint(x)},"
-        for name, x in zip(program.outputs, results, strict=True)
-    ]
+    lines += [f"        {name!r}: {_Printer().doprint(x)}," for name, x in zip(program.outputs, results, strict=True)]
     return "\n".join([*lines, "    }"])
 
 

@@ -136,9 +136,7 @@ class FreshTasksLimit:
 
     def _in_k(self, expression: sp.Expr) -> sp.Expr:
         """`expression` on the solution, as a rational function of k (lam is eliminated)."""
-        return sp.factor(
-            sp.simplify(expression.subs(s.V, self._V_of_shrinkage).subs(shrinkage, 1 - self._shrunk))
-        )
+        return sp.factor(sp.simplify(expression.subs(s.V, self._V_of_shrinkage).subs(shrinkage, 1 - self._shrunk)))
 
     @cached_property
     def shrinkage(self) -> sp.Expr:
@@ -312,9 +310,7 @@ def _balances(theory: FreshTasksLimit) -> dict[str, sp.Expr]:
     for symbol, equation in theory.ground_state.equations.items():
         power = 2 if symbol is response else 1
         terms = [
-            sp.factor(
-                sp.cancel((term * response**power).subs(response, v).subs(s.lam, effective_ridge * shrinkage))
-            )
+            sp.factor(sp.cancel((term * response**power).subs(response, v).subs(s.lam, effective_ridge * shrinkage)))
             for term in sp.Add.make_args(equation)
         ]
         balances[f"left_{symbol}"] = sp.Add(*terms, evaluate=False)

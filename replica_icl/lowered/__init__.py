@@ -39,9 +39,7 @@ def load(ensemble: str) -> ModuleType:
         module = import_module(f"replica_icl.lowered.{ensemble}")
         if fingerprint() == module.FINGERPRINT:
             return module
-        _log.warning(
-            "the lowered functions of %s are stale (run `make lower`); deriving them again", ensemble
-        )
+        _log.warning("the lowered functions of %s are stale (run `make lower`); deriving them again", ensemble)
     except ModuleNotFoundError:
         _log.warning("no lowered functions of %s (run `make lower`); deriving them", ensemble)
     compiled = import_module("replica_icl.lowering").compiled

@@ -58,9 +58,7 @@ def solve_limit(point: Ratios, sizes: Any = None, functions: ModuleType | None =
         ParameterError: for a finite task diversity, which is another ensemble.
     """
     if point.kappa is not None:
-        raise ParameterError(
-            "kappa", point.kappa, "must be absent: this theory has fresh tasks, one per prompt"
-        )
+        raise ParameterError("kappa", point.kappa, "must be absent: this theory has fresh tasks, one per prompt")
     functions = functions or load("fresh_tasks_limit")
     shape = point.shape
     names = ("alpha", "nu", "lam", "noise", "beta_tilde")
@@ -83,9 +81,7 @@ def solve_limit(point: Ratios, sizes: Any = None, functions: ModuleType | None =
     return solution_of("limit", status, residual, 0, joined, shape)
 
 
-def _solve_piece(
-    functions: ModuleType, alpha: Any, nu: Any, lam: Any, noise: Any, beta_tilde: Any
-) -> dict[str, Any]:
+def _solve_piece(functions: ModuleType, alpha: Any, nu: Any, lam: Any, noise: Any, beta_tilde: Any) -> dict[str, Any]:
     controls = {"alpha": alpha, "nu": nu, "lam": lam, "rho": noise}
     with np.errstate(all="ignore"):
         values = functions.solution(NUMPY, **controls)

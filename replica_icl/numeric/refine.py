@@ -30,13 +30,9 @@ def refine_limit(
     """
     functions = functions or load("fresh_tasks_limit")
     xp = MpmathArithmetic(digits)
-    controls = {
-        name: xp.number(x) for name, x in (("alpha", alpha), ("nu", nu), ("lam", lam), ("rho", noise))
-    }
+    controls = {name: xp.number(x) for name, x in (("alpha", alpha), ("nu", nu), ("lam", lam), ("rho", noise))}
     values = functions.solution(xp, **controls)
     if beta_tilde is not None:
         order = {name: values[name] for name in ("m", "q", "v", "s")}
-        values |= functions.thermal(
-            xp, **order, e=values["e_icl"], **controls, beta_tilde=xp.number(beta_tilde)
-        )
+        values |= functions.thermal(xp, **order, e=values["e_icl"], **controls, beta_tilde=xp.number(beta_tilde))
     return values

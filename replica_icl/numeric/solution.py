@@ -69,11 +69,7 @@ class Solution:
     @property
     def converged(self) -> Any:
         """True where the status is CONVERGED."""
-        return (
-            np.asarray(self.status) == Status.CONVERGED
-            if np.ndim(self.status)
-            else self.status == Status.CONVERGED
-        )
+        return np.asarray(self.status) == Status.CONVERGED if np.ndim(self.status) else self.status == Status.CONVERGED
 
     def observables(self) -> dict[str, Any]:
         """The values that exist, by name."""
@@ -94,9 +90,7 @@ class Solution:
             else [Status(int(x)).name.lower() for x in np.ravel(self.status)]
         )
         head = {"level": self.level, "status": names, "residual": plain(self.residual)}
-        iterations = (
-            int(self.iterations) if np.ndim(self.iterations) == 0 else np.asarray(self.iterations).tolist()
-        )
+        iterations = int(self.iterations) if np.ndim(self.iterations) == 0 else np.asarray(self.iterations).tolist()
         return {**head, "iterations": iterations, **{k: plain(v) for k, v in self.observables().items()}}
 
     def or_raise(self) -> Solution:

@@ -101,9 +101,7 @@ class Hamiltonian:
         """The energy written with h, J and lambda."""
         count = len(self.spins)
         pairs = sum(
-            self.couplings[i, j] * self.spins[i] * self.spins[j]
-            for i in range(count)
-            for j in range(i + 1, count)
+            self.couplings[i, j] * self.spins[i] * self.spins[j] for i in range(count) for j in range(i + 1, count)
         )
         own = sum(lam * spin**2 for lam, spin in zip(self.precisions, self.spins, strict=True)) / 2
         return self.constant - sum(h * x for h, x in zip(self.fields, self.spins, strict=True)) - pairs + own
@@ -127,9 +125,7 @@ class ResidualCovariance:
         return self.constant + self.overlap * (m_a + m_b) + self.self_overlap * Q_ab + self.last_row * U_ab
 
 
-def _moments(
-    expression: sp.Expr, rules: dict[tuple[sp.Symbol, ...], sp.Expr], variables: list[sp.Symbol]
-) -> sp.Expr:
+def _moments(expression: sp.Expr, rules: dict[tuple[sp.Symbol, ...], sp.Expr], variables: list[sp.Symbol]) -> sp.Expr:
     """Replace every monomial of `variables` by its moment; monomials without a rule have mean zero."""
     polynomial = sp.Poly(sp.expand(expression), *variables)
     total = sp.S.Zero
@@ -155,9 +151,7 @@ def residual_covariance(D: int = 2, predict: Prediction = prediction) -> Residua
     eps = sp.Symbol("epsilon", real=True)
     gram = sp.Matrix(D + 1, D + 1, lambda i, j: sp.Symbol(f"G_{i}{j}", real=True))
     gram[D, :] = sp.Matrix([[*c, s.corner]])
-    query_column = sp.Matrix(
-        [*x, 0]
-    )  # the prompt's last column; the columns before it do not reach the query's entry
+    query_column = sp.Matrix([*x, 0])  # the prompt's last column; the columns before it do not reach the query's entry
     replica = [weight_matrix(D, name) for name in ("a", "b")]
     target = sum(wi * xi for wi, xi in zip(w, x, strict=True)) / sp.sqrt(D) + eps
     residual = [target - predict(gram, W, query_column) for W in replica]
@@ -180,9 +174,5 @@ def residual_covariance(D: int = 2, predict: Prediction = prediction) -> Residua
     Q_ab = sum(first[i, j] * second[i, j] for i in block for j in block) / D
     U_ab = sum(first[D, j] * second[D, j] for j in block)
     if sp.expand(product - covariance.entry(m_a, m_b, Q_ab, U_ab)) != 0:
-        raise ValueError(
-            "the residual covariance of this forward pass is no function of the overlaps m, Q and U"
-        )
-    return ResidualCovariance(
-        *(sp.factor(getattr(covariance, name)) for name in covariance.__dataclass_fields__)
-    )
+        raise ValueError("the residual covariance of this forward pass is no function of the overlaps m, Q and U")
+    return ResidualCovariance(*(sp.factor(getattr(covariance, name)) for name in covariance.__dataclass_fields__))

@@ -111,9 +111,7 @@ def concentrate(expression: sp.Expr, values: Mapping[sp.Symbol, sp.Expr]) -> sp.
     """
 
     def at_values(average: sp.Basic) -> sp.Expr:
-        missing = [
-            v.name for v in average.variables if v not in values and v in average.integrand.free_symbols
-        ]
+        missing = [v.name for v in average.variables if v not in values and v in average.integrand.free_symbols]
         if missing:
             raise ValueError(f"the concentrated law gives no value to {', '.join(missing)}")
         inner = concentrate(average.integrand, values)

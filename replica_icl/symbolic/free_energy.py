@@ -51,9 +51,7 @@ class WeightBlock:
     @property
     def gram(self) -> ReplicaSymmetric:
         """Overlaps orthogonal to the mean direction, Q - m m^T."""
-        return ReplicaSymmetric(
-            self.overlap.diagonal - self.mean**2, self.overlap.off_diagonal - self.mean**2
-        )
+        return ReplicaSymmetric(self.overlap.diagonal - self.mean**2, self.overlap.off_diagonal - self.mean**2)
 
     def volume_constant(self) -> sp.Expr:
         """What the log-volume holds beside (count / 2) log(eigenvalue of Q - m m^T), per replica."""
@@ -165,9 +163,7 @@ class SquaredLoss:
     @property
     def _dressed(self) -> ReplicaSymmetric:
         """I + b C in the two numbers that a replica-symmetric covariance has."""
-        return ReplicaSymmetric(
-            1 + self.inverse_scale * _PLAIN.diagonal, self.inverse_scale * _PLAIN.off_diagonal
-        )
+        return ReplicaSymmetric(1 + self.inverse_scale * _PLAIN.diagonal, self.inverse_scale * _PLAIN.off_diagonal)
 
     @property
     def _log_boltzmann(self) -> sp.Expr:

@@ -43,8 +43,7 @@ def stable_positive_root(polynomial: sp.Poly, grouped_by: sp.Symbol) -> sp.Expr:
     root = sp.sqrt(B**2 + 4 * A * C)
     branches = (B + root) / (2 * A), 2 * C / (root - B)
     if any(
-        sp.simplify(sp.expand(sp.numer(sp.together(polynomial.as_expr().subs(polynomial.gen, x)))))
-        for x in branches
+        sp.simplify(sp.expand(sp.numer(sp.together(polynomial.as_expr().subs(polynomial.gen, x))))) for x in branches
     ):
         raise ValueError(f"a branch is no root of {polynomial}")
     return sp.Piecewise((branches[0], B > 0), (branches[1], True))

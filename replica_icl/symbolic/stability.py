@@ -37,9 +37,6 @@ def replicon_matrix(entropic: GaussianPrior, energetic: SquaredLoss, replicas: i
     at n -> 0 (where it is 1); the result does not depend on `replicas`.
     """
     direction = replicon_direction(replicas)
-    steps = sp.symbols(f"epsilon_1:{len(entropic.blocks) + 1}", real=True)
-    origin = dict.fromkeys(steps, 0)
-
     step = sp.Symbol("epsilon", real=True)
 
     entropic_curvature = []

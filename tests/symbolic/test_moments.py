@@ -58,10 +58,7 @@ def test_noiseless_moments_are_those_of_the_chi_square_prompt_law(powers: tuple[
     aligned, norm, corner = omega * A, omega * A**2 + omega * A * (D - 1) * g / N, omega * A
     polynomial = sp.Poly(aligned ** powers[0] * norm ** powers[1] * corner ** powers[2], omega, A, g)
     law = sum(
-        coefficient
-        * (chi_square(D, a) / D**a)
-        * (chi_square(N, b) / N**b)
-        * (chi_square(D - 1, c) / (D - 1) ** c)
+        coefficient * (chi_square(D, a) / D**a) * (chi_square(N, b) / N**b) * (chi_square(D - 1, c) / (D - 1) ** c)
         for (a, b, c), coefficient in polynomial.terms()
     )
     assert vanishes(context_moment(*powers).subs(rho, 0) - law)
@@ -113,9 +110,7 @@ def test_scalar_covariance_is_positive_semidefinite() -> None:
     covariance = moments.scalar_covariances()
     at = {D: 5, N: 7, rho: sp.Rational(1, 4)}
     upper = {pair: float(value.subs(at)) for pair, value in covariance.items()}
-    matrix = np.array(
-        [[upper.get((a, b), upper.get((b, a))) for b in s.SCALARS] for a in s.SCALARS], dtype=float
-    )
+    matrix = np.array([[upper.get((a, b), upper.get((b, a))) for b in s.SCALARS] for a in s.SCALARS], dtype=float)
     assert np.linalg.eigvalsh(matrix).min() > 0
 
 

@@ -1,0 +1,232 @@
+"""The command line. Heavy imports happen inside the commands, so that `replica-icl --help` needs none of them.
+
+Exit codes: 0 fine; 1 did not converge, or theory and simulation disagree; 2 wrong usage, told in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from replica_icl import __version__
+from replica_icl.errors import ParameterError, ReplicaICLError
+from replica_icl.setting import Setting
+
+INTEGERS = ("D", "N", "P", "K")
+RATIOS = {"alpha": "P", "nu": "N", "lam": "ridge", "kappa": "K"}
+"""Each ratio and the raw number that stands for the same quantity."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is one line and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _integer(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        least = {"P": 1, "K": 1, "realisations": 1, "workers": 1, "seed": 0}.get(name, 2)
+        raise ParameterError(name, text, f"must be an integer of at least {least}") from None
+
+
+def _real(name: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ParameterError(name, text, "must be a number") from None
+
+
+def _given(args: argparse.Namespace, name: str) -> bool:
+    return getattr(args, name, None) is not None
+
+
+def _required(args: argparse.Namespace, names: Sequence[str], beside: str) -> None:
+    for name in names:
+        if not _given(args, name):
+            raise ParameterError(name, "(not given)", f"is required {beside}")
+
+
+def setting_from(args: argparse.Namespace) -> Setting:
+    """The setting that the raw-number options describe."""
+    _required(args, ("D", "N", "P", "ridge"), "(an experiment needs --D, --N, --P and --ridge)")
+    numbers: dict[str, Any] = {name: _integer(name, getattr(args, name)) for name in INTEGERS}
+    optional = {name: _real(name, getattr(args, name)) for name in ("noise", "beta")}
+    numbers |= {name: value for name, value in optional.items() if value is not None}
+    return Setting(**numbers, ridge=_real("ridge", args.ridge) or 0.0, minimum_norm=args.minimum_norm)
+
+
+def point_from(args: argparse.Namespace) -> Any:
+    """A Setting from raw numbers or Ratios from ratios; a mixture is refused."""
+    ratios_given = [name for name in RATIOS if _given(args, name)]
+    for name in ratios_given:
+        if _given(args, RATIOS[name]):
+            other = f"--{RATIOS[name]} {getattr(args, RATIOS[name])}"
+            raise ParameterError(
+                name, getattr(args, name), f"must not be given beside {other}: the same quantity twice"
+            )
+    raw_given = [name for name in (*INTEGERS, "ridge", "beta") if _given(args, name)]
+    if ratios_given and raw_given:
+        first = ratios_given[0]
+        advice = f"must not be mixed with --{raw_given[0]}: give ratios (--alpha --nu --lam) or raw numbers, not both"
+        raise ParameterError(first, getattr(args, first), advice)
+    if not ratios_given:
+        return setting_from(args)
+    if args.level != "limit":
+        raise ParameterError("level", args.level, "must be limit when ratios are given; other levels need raw numbers")
+    from replica_icl.conventions import Ratios
+
+    _required(args, ("alpha", "nu", "lam"), "(the limit needs --alpha, --nu and --lam)")
+    values = {name: _real(name, getattr(args, name)) for name in ("alpha", "nu", "lam", "kappa")}
+    return Ratios(**values, noise=_real("noise", args.noise) or 0.0, minimum_norm=args.minimum_norm)
+
+
+def _emit(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
+    print(json.dumps(data) if args.json else text)
+
+
+def _run_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "realisations": _integer("realisations", args.realisations),
+        "seed": _integer("seed", args.seed),
+        "workers": _integer("workers", args.workers),
+        "algorithm": args.algorithm,
+        "progress": not args.json,
+    }
+
+
+def solve_command(args: argparse.Namespace) -> int:
+    from replica_icl.numeric.solve import solve
+
+    solution = solve(point_from(args), level=args.level, throw=False)
+    data = solution.to_dict()
+    _emit(args, data, "\n".join(f"{name:<12} {_shown(value)}" for name, value in data.items()))
+    return 0 if solution.converged else 1
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def simulate_command(args: argparse.Namespace) -> int:
+    from replica_icl.simulator.ensemble import simulate
+
+    data = simulate(setting_from(args), **_run_options(args)).to_dict()
+    rows = [f"{name:<12} {v['mean']:<14.8g} {_sem(v['sem'])} n = {v['n']}" for name, v in data.items()]
+    _emit(args, data, "\n".join(rows))
+    return 0
+
+
+def _sem(value: float | None) -> str:
+    return f"+- {value:<10.2g}" if value is not None else "+- unknown  "
+
+
+def validate_command(args: argparse.Namespace) -> int:
+    from replica_icl.validation import Z_MAX, validate
+
+    result = validate(setting_from(args), level=args.level, **_run_options(args))
+    verdict = f"theory ({args.level}) and simulation {'agree' if result.agrees else 'disagree'} at |z| < {Z_MAX:g}"
+    _emit(args, result.to_dict(), f"{result.table()}\n{verdict}")
+    return 0 if result.agrees else 1
+
+
+def derive_command(args: argparse.Namespace) -> int:
+    from replica_icl.ensembles import derive
+
+    print(derive(args.name).render(args.format))
+    return 0
+
+
+def _add_setting(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("raw numbers (Li et al.'s units, features divided by N)")
+    group.add_argument("--D", help="token dimension, integer >= 2")
+    group.add_argument("--N", help="context length, integer >= 2")
+    group.add_argument("--P", help="number of pre-training prompts, integer >= 1")
+    group.add_argument("--K", help="number of distinct pre-training tasks (default: every prompt has its own)")
+    group.add_argument("--noise", metavar="RHO", help="variance of the label noise (default 0)")
+    group.add_argument("--ridge", metavar="LAMBDA_0", help="ridge lambda_0 >= 0")
+    group.add_argument("--beta", help="inverse temperature (default: the ground state)")
+    parser.add_argument("--minimum-norm", action="store_true", help="at ridge 0: the solution of least norm")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--level", default="limit", help="level of theory: limit (default)")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--realisations", default="20", metavar="R", help="disorder realisations (default 20)")
+    parser.add_argument("--seed", default="0", metavar="S", help="seed of the random streams (default 0)")
+    parser.add_argument("--workers", help="processes; results do not depend on it (default: chosen)")
+    parser.add_argument("--algorithm", help="dense or dual (default: the cheaper one)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = _Parser(
+        prog="replica-icl", description="Theory and simulation of in-context learning in linear attention."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(run=run)
+        return sub
+
+    solve = command("solve", solve_command, "solve one point of the theory")
+    _add_setting(solve)
+    ratios = solve.add_argument_group("ratios of the limit, instead of raw numbers")
+    ratios.add_argument("--alpha", help="P / D^2")
+    ratios.add_argument("--nu", help="N / D")
+    ratios.add_argument("--kappa", help="K / D")
+    ratios.add_argument("--lam", help="lambda_0 D")
+    _add_level(solve)
+
+    simulate = command("simulate", simulate_command, "simulate one ensemble of disorder realisations")
+    _add_setting(simulate)
+    _add_run(simulate)
+
+    validate = command("validate", validate_command, "theory and simulation side by side; exit 1 if they disagree")
+    _add_setting(validate)
+    _add_level(validate)
+    _add_run(validate)
+
+    derive = command("derive", derive_command, "print a derivation, step by step")
+    derive.add_argument("name", help="fresh-tasks")
+    derive.add_argument("--format", default="text", help="text (default), markdown or latex")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the return value is the exit code."""
+    args = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    program = f"replica-icl {args.command}"
+    try:
+        return args.run(args)
+    except ParameterError as error:
+        option = error.parameter.replace("_", "-")
+        print(f"{program}: error: --{option} {error.value}: {error.allowed}", file=sys.stderr)
+        return 2
+    except ReplicaICLError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Where theory and simulation meet: the same setting through both, side by side, with z-scores.
+
+The theory and the simulator import nothing of each other; only this module knows both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from replica_icl.errors import ParameterError
+from replica_icl.numeric.solution import Solution
+from replica_icl.numeric.solve import solve
+from replica_icl.setting import Setting
+from replica_icl.simulator.ensemble import SimulatedEnsemble, simulate
+
+Z_MAX = 4.0
+"""Agreement means |theory - simulation| < Z_MAX standard errors plus the stated bias allowance. Fixed, not tuned."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One observable, predicted and measured.
+
+    Attributes:
+        observable: its name.
+        theory: predicted value.
+        simulation: mean over disorder realisations.
+        sem: standard error of that mean.
+        allowance: absolute bias that the theory is granted, fixed before the comparison (0 unless stated).
+    """
+
+    observable: str
+    theory: float
+    simulation: float
+    sem: float
+    allowance: float = 0.0
+
+    @property
+    def z(self) -> float:
+        """(simulation - theory) / sem."""
+        return (self.simulation - self.theory) / self.sem
+
+    @property
+    def agrees(self) -> bool:
+        """Within Z_MAX standard errors plus the allowance; False for NaN."""
+        return abs(self.simulation - self.theory) <= Z_MAX * self.sem + self.allowance
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Theory and simulation of one setting, and their comparison observable by observable."""
+
+    setting: Setting
+    solution: Solution
+    ensemble: SimulatedEnsemble
+    rows: tuple[Comparison, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """True if every observable does."""
+        return all(row.agrees for row in self.rows)
+
+    def table(self) -> str:
+        """Text table: observable, theory, simulation, standard error, z."""
+        head = f"{'observable':<12} {'theory':>12} {'simulation':>12} {'std. error':>12} {'z':>8}"
+        lines = [
+            f"{r.observable:<12} {r.theory:>12.6g} {r.simulation:>12.6g} {r.sem:>12.2g} {r.z:>8.2f}"
+            + ("" if r.agrees else "  disagrees")
+            for r in self.rows
+        ]
+        return "\n".join([head, *lines])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain object for JSON."""
+        return {
+            "theory": self.solution.to_dict(),
+            "simulation": self.ensemble.to_dict(),
+            "comparison": {r.observable: {"z": r.z, "agrees": r.agrees} for r in self.rows},
+            "agrees": self.agrees,
+        }
+
+
+def compare(solution: Solution, ensemble: SimulatedEnsemble, relative_bias: float = 0.0) -> tuple[Comparison, ...]:
+    """Compare every observable that both sides have.
+
+    Args:
+        relative_bias: bias granted to the theory, relative to its value (e.g. 0.1/D).
+
+    Raises:
+        ParameterError: for one realisation, which has no standard error.
+    """
+    if ensemble.n < 2:
+        raise ParameterError("realisations", ensemble.n, "must be at least 2: one realisation has no standard error")
+    predicted = solution.observables()
+    return tuple(
+        Comparison(name, predicted[name], found.mean, found.sem or math.nan, abs(relative_bias * predicted[name]))
+        for name, found in ((name, ensemble[name]) for name in ensemble.values if name in predicted)
+    )
+
+
+def validate(
+    setting: Setting,
+    realisations: int = 20,
+    seed: int = 0,
+    level: str = "limit",
+    workers: int | None = None,
+    algorithm: str | None = None,
+    progress: bool = False,
+) -> Validation:
+    """Solve and simulate one setting and compare.
+
+    Args:
+        setting: the experiment.
+        realisations: disorder realisations, at least 2.
+        seed, workers, algorithm, progress: as in `simulate`.
+        level: of the theory, as in `solve`.
+
+    Raises:
+        ParameterError: bad input, before any work.
+        SolveError: the theory or a realisation could not be solved.
+    """
+    if isinstance(realisations, int) and realisations == 1:
+        raise ParameterError("realisations", realisations, "must be an integer of at least 2 to have a standard error")
+    solution = solve(setting, level=level)
+    ensemble = simulate(setting, realisations, seed=seed, workers=workers, algorithm=algorithm, progress=progress)
+    return Validation(setting, solution, ensemble, compare(solution, ensemble))
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """A finite-size observable extrapolated to D = infinity by a weighted fit a + b/D + c/D^2.
+
+    Attributes:
+        value, sem: intercept a and its standard error from the simulation's standard errors.
+        slopes: (b, c).
+        chi2_per_dof: of the fit.
+    """
+
+    value: float
+    sem: float
+    slopes: tuple[float, float]
+    chi2_per_dof: float
+
+
+def extrapolate(sizes: Sequence[int], means: Sequence[float], sems: Sequence[float]) -> Extrapolation:
+    """Weighted least squares of means in 1, 1/D, 1/D^2.
+
+    Raises:
+        ParameterError: for fewer than four sizes, with which the fit cannot be judged.
+    """
+    if len(sizes) < 4:
+        raise ParameterError("sizes", len(sizes), "must be at least 4 different D for a fit with three coefficients")
+    inverse = 1 / np.asarray(sizes, dtype=float)
+    weights = 1 / np.asarray(sems, dtype=float)
+    design = np.vander(inverse, 3, increasing=True) * weights[:, None]
+    target = np.asarray(means) * weights
+    covariance = np.linalg.inv(design.T @ design)
+    a, b, c = covariance @ design.T @ target
+    chi2 = float(np.sum((target - design @ np.array([a, b, c])) ** 2))
+    return Extrapolation(float(a), float(np.sqrt(covariance[0, 0])), (float(b), float(c)), chi2 / (len(sizes) - 3))

@@ -1,0 +1,200 @@
+"""Many disorder realisations of one setting: the simulated side of every comparison with theory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from replica_icl import __version__
+from replica_icl.errors import SolveError
+from replica_icl.setting import Setting, check_integer
+from replica_icl.simulator.budget import (
+    available_bytes,
+    check_memory,
+    realisation_bytes,
+    realisation_seconds,
+)
+from replica_icl.simulator.ground_state import Algorithm, choose_algorithm
+from replica_icl.simulator.observables import Estimate
+from replica_icl.simulator.realisation import fix_tasks, realise
+from replica_icl.simulator.streams import tasks_digest
+from replica_icl.simulator.workers import may_spawn, ordered_map
+
+Array = NDArray[np.float64]
+
+PARALLEL_SECONDS = 4.0
+"""Estimated serial time from which `workers=None` uses processes (starting one takes about half a second)."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What an ensemble was made from.
+
+    Attributes:
+        setting: the experiment, with K set when a task matrix was given.
+        seed: of the random streams.
+        realisations: how many.
+        algorithm: "dense" or "dual", the one used.
+        version: of the package.
+        tasks_sha256: digest of a given task matrix, None when tasks were drawn.
+    """
+
+    setting: Setting
+    seed: int
+    realisations: int
+    algorithm: Algorithm
+    version: str
+    tasks_sha256: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedEnsemble:
+    """Observables of R disorder realisations.
+
+    Attributes:
+        values: name -> value of every realisation, shape (R,), in the order of the realisation index.
+        provenance: what it was made from.
+    """
+
+    values: dict[str, Array]
+    provenance: Provenance
+
+    def __getitem__(self, name: str) -> Estimate:
+        """Mean, standard error over realisations and n of one observable."""
+        return Estimate.of(self.values[name])
+
+    @property
+    def n(self) -> int:
+        """Number of realisations R."""
+        return self.provenance.realisations
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Disorder averages by name."""
+        return {name: self[name].mean for name in self.values}
+
+    @property
+    def sem(self) -> dict[str, float | None]:
+        """Standard errors of the disorder averages by name (ddof = 1); None for one realisation."""
+        return {name: self[name].sem for name in self.values}
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain {"e_icl": {"mean": ..., "sem": ..., "n": ...}, ...}, ready for JSON."""
+        return {
+            name: {"mean": estimate.mean, "sem": estimate.sem, "n": estimate.n}
+            for name, estimate in ((name, self[name]) for name in self.values)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One realisation, as sent to a worker process."""
+
+    setting: Setting
+    seed: int
+    index: int
+    algorithm: Algorithm
+    tasks: Array | None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The values of one realisation, or the reason why it has none."""
+
+    index: int
+    values: dict[str, float]
+    failure: str | None = None
+
+
+def _run(job: _Job) -> _Outcome:
+    """Realise one job; a failed solve becomes an outcome that says why."""
+    try:
+        values = realise(job.setting, job.seed, job.index, job.algorithm, job.tasks).values
+    except SolveError as error:
+        return _Outcome(job.index, {}, str(error))
+    broken = [name for name, value in values.items() if not np.isfinite(value)]
+    return _Outcome(job.index, values, f"not finite: {', '.join(broken)}" if broken else None)
+
+
+def _choose_workers(workers: int | None, setting: Setting, realisations: int, algorithm: Algorithm) -> int:
+    """Number of processes: as asked or one per processor for long jobs, never more than memory holds."""
+    if workers is None:
+        long = realisation_seconds(setting, algorithm) * realisations > PARALLEL_SECONDS
+        wanted = (os.cpu_count() or 1) if long and may_spawn() else 1
+    else:
+        wanted = check_integer("workers", workers, 1)
+    fitting = max(1, available_bytes() // realisation_bytes(setting, algorithm))
+    chosen = min(wanted, realisations, fitting)
+    if fitting < min(wanted, realisations):
+        _log.info("%d workers instead of %d: no memory for more", chosen, wanted)
+    return chosen
+
+
+def _with_progress(outcomes: Iterable[_Outcome], total: int) -> Iterator[_Outcome]:
+    """Show progress on standard error: a bar on a terminal, otherwise about ten log lines."""
+    if sys.stderr.isatty():
+        yield from tqdm(outcomes, total=total, desc="realisations", unit="")
+        return
+    step = max(1, total // 10)
+    for done, outcome in enumerate(outcomes, start=1):
+        if done % step == 0 or done == total:
+            _log.info("%d of %d realisations", done, total)
+        yield outcome
+
+
+def simulate(
+    setting: Setting,
+    realisations: int,
+    seed: int = 0,
+    workers: int | None = None,
+    algorithm: str | None = None,
+    progress: bool = False,
+    tasks: ArrayLike | None = None,
+) -> SimulatedEnsemble:
+    """Simulate R independent realisations of the disorder, token by token, and solve each exactly.
+
+    Observables, at the context length and noise of the setting. Of the ground state: e_icl (new tasks),
+    e_idg (w uniform over the training tasks; equal to e_icl for fresh tasks, K = None, whose law is that of
+    new tasks), train_error, m, q, u, contrast. At finite beta also e_gibbs (new tasks) and train_gibbs, the
+    expected errors of a Boltzmann sample, and log_Z over the D(D+1) acting weights.
+    Source: Li et al., arXiv:2408.02288.
+
+    Args:
+        setting: the experiment.
+        realisations: R >= 1.
+        seed: >= 0. Realisation r depends on the setting, the seed, the tasks and r only.
+        workers: processes; None: one per processor for a long job, else serial. Results do not depend on it.
+        algorithm: "dense", "dual" or None for the smaller matrix.
+        progress: report progress on a terminal, or in log lines of level INFO.
+        tasks: (K, D) task matrix shared by all realisations; it fixes K. None: a new one per realisation.
+
+    Raises:
+        ParameterError: bad input, before any work.
+        MemoryEstimateError: one realisation does not fit in memory, before any work.
+        SolveError: a realisation failed; the message holds its index. Nothing is averaged over the others.
+    """
+    R, checked_seed = check_integer("realisations", realisations, 1), check_integer("seed", seed, 0)
+    fixed, given = fix_tasks(setting, tasks)
+    chosen = choose_algorithm(fixed.P, fixed.D, fixed.ridge, fixed.minimum_norm, algorithm)
+    check_memory(fixed, chosen)
+    processes = _choose_workers(workers, fixed, R, chosen)
+    jobs = [_Job(fixed, checked_seed, index, chosen, given) for index in range(R)]
+    outcomes = ordered_map(_run, jobs, processes)
+    collected: list[dict[str, float]] = []
+    for outcome in _with_progress(outcomes, R) if progress else outcomes:
+        if outcome.failure is not None:
+            raise SolveError(f"realisation {outcome.index} of {R} (seed {checked_seed}): {outcome.failure}")
+        collected.append(outcome.values)
+    values = {name: np.array([one[name] for one in collected]) for name in collected[0]}
+    digest = None if given is None else tasks_digest(given)
+    return SimulatedEnsemble(values, Provenance(fixed, checked_seed, R, chosen, __version__, digest))

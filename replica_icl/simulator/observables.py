@@ -1,0 +1,176 @@
+"""Scores of a weight matrix: test errors, exact and by fresh prompts, and overlaps.
+
+The moments of a linear-attention context vector given its task w, with sigma^2 = |w|^2/D + rho (Wick):
+
+    E[c] = w/sqrt(D),   E[c c^T] = (1 + 1/N) w w^T/D + (sigma^2/N) I,
+    E[l] = sigma^2,     E[l^2] = sigma^4 (1 + 2/N),   E[l c] = sigma^2 (1 + 2/N) w/sqrt(D).
+
+Averaged over w ~ N(0, I) they give the diagonal matrix G = E c~ c~^T of Li et al., arXiv:2408.02288.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from replica_icl.setting import Setting, check_integer, check_real
+from replica_icl.simulator.attention import check_weights, predictions, prompt_matrix
+from replica_icl.simulator.features import Features
+from replica_icl.simulator.prompts import check_tasks, prompt_batches
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean and standard error (ddof = 1) of n independent values; no standard error when n = 1."""
+
+    mean: float
+    sem: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Array) -> Estimate:
+        """Estimate from values of shape (n,)."""
+        n = len(values)
+        sem = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else None
+        return cls(float(np.mean(values)), sem, n)
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Overlaps of a weight matrix, all of order one.
+
+    Attributes:
+        m: tr(W_DD)/D, overlap with the identity, the ideal one-step solution.
+        q: |W_DD|^2/D, self-overlap of the D x D block, q >= m^2.
+        u: |last row|^2 over its D acting entries.
+        contrast: tr W/(|W| sqrt(D+1)) over the full matrix (Li, Fig. 4a), between -1 and 1; nan when W = 0.
+    """
+
+    m: float
+    q: float
+    u: float
+    contrast: float
+
+
+def context_moments(D: int, N: int, noise: float = 0.0) -> Array:
+    """Diagonal of G = E c~ c~^T over new tasks w ~ N(0, I), shape (D+1,), test context N and noise.
+
+    The D entries of the block are (1 + (D+1)/N + rho D/N)/D, the corner is
+    (1 + 2/N) (1 + 2/D + 2 rho + rho^2).
+    """
+    D, N = check_integer("D", D, 1), check_integer("N", N, 1)
+    rho = check_real("noise", noise)
+    moments = np.full(D + 1, (1 + (D + 1) / N + rho * D / N) / D)
+    moments[D] = (1 + 2 / N) * (1 + 2 / D + 2 * rho + rho**2)
+    return moments
+
+
+def icl_error(W: ArrayLike, N: int, noise: float = 0.0) -> float:
+    """e_ICL, mean squared error on prompts with new tasks w ~ N(0, I), exact for any W.
+
+    e = 1 + rho - 2 tr(W_DD)/D + tr(W W^T G) over the acting columns of W.
+
+    Args:
+        W: shape (D+1, D+1), first index context side; D is inferred, the last column is ignored.
+        N: context length of the test prompts, >= 1.
+        noise: label noise rho of the test prompts, on context labels and target.
+
+    Raises:
+        ParameterError: bad W, N or noise.
+    """
+    matrix = check_weights(W)
+    D = len(matrix) - 1
+    moments = context_moments(D, N, noise)
+    acting = matrix[:, :D]
+    return float(1 + noise - 2 * np.trace(acting) / D + moments @ np.sum(acting**2, axis=1))
+
+
+def idg_error(W: ArrayLike, tasks: ArrayLike, N: int, noise: float = 0.0) -> float:
+    """e_IDG, mean squared error on prompts whose task is uniform over given tasks, exact for any W.
+
+    Given w it is |w|^2/D + rho - 2 E[c~]^T A w/sqrt(D) + tr(A A^T E[c~ c~^T]), A = W[:, :D], by the moments
+    above.
+
+    Args:
+        W: shape (D+1, D+1), as in `icl_error`.
+        tasks: shape (K, D).
+        N: context length of the test prompts, >= 1.
+        noise: label noise rho of the test prompts.
+
+    Raises:
+        ParameterError: bad W, tasks, N or noise.
+    """
+    matrix = check_weights(W)
+    D, N, rho = len(matrix) - 1, check_integer("N", N, 1), check_real("noise", noise)
+    w = check_tasks(tasks, D) / math.sqrt(D)
+    block, last = matrix[:D, :D], matrix[D, :D]
+    norm2 = np.sum(w**2, axis=1)
+    variance = norm2 + rho
+    back = w @ block  # rows W_DD^T w/sqrt(D)
+    signal = np.sum(back * w, axis=1) + variance * (w @ last)
+    power = (
+        (1 + 1 / N) * np.sum(back**2, axis=1)
+        + variance / N * np.sum(block**2)
+        + 2 * variance * (1 + 2 / N) * (back @ last)
+        + variance**2 * (1 + 2 / N) * (last @ last)
+    )
+    return float(np.mean(norm2 + rho - 2 * signal + power))
+
+
+def error_by_prompts(
+    W: ArrayLike,
+    N: int,
+    noise: float = 0.0,
+    *,
+    n_prompts: int = 10_000,
+    seed: int = 0,
+    tasks: ArrayLike | None = None,
+) -> Estimate:
+    """Mean squared error on fresh prompts, token by token through the literal forward pass.
+
+    It estimates `icl_error`, or with a task matrix `idg_error`.
+
+    Args:
+        W: shape (D+1, D+1).
+        N: context length of the test prompts, >= 2.
+        noise: label noise of the test prompts.
+        n_prompts: number of prompts, >= 1.
+        seed: seed of the prompts.
+        tasks: shape (K, D), tasks of the prompts, drawn uniformly; None for new tasks w ~ N(0, I).
+
+    Raises:
+        ParameterError: bad input.
+    """
+    matrix = check_weights(W)
+    count = check_integer("n_prompts", n_prompts, 1)
+    law = Setting(D=len(matrix) - 1, N=N, P=count, ridge=1.0, noise=noise)
+    rng = np.random.default_rng(check_integer("seed", seed, 0))
+    squared = [
+        (prompts.target - predictions(prompt_matrix(prompts), matrix)) ** 2
+        for prompts in prompt_batches(law, count, rng, tasks)
+    ]
+    return Estimate.of(np.concatenate(squared))
+
+
+def training_error(W: ArrayLike, features: Features) -> float:
+    """(1/P) sum (y~ - y^)^2 of any W on given prompts."""
+    return float(np.mean((features.target - features.predict(W)) ** 2))
+
+
+def overlaps(W: ArrayLike) -> Overlaps:
+    """Overlaps of a (D+1, D+1) weight matrix.
+
+    Raises:
+        ParameterError: bad W.
+    """
+    matrix = check_weights(W)
+    D = len(matrix) - 1
+    block, last = matrix[:D, :D], matrix[D, :D]
+    norm = float(np.linalg.norm(matrix))
+    contrast = float(np.trace(matrix)) / (norm * math.sqrt(D + 1)) if norm > 0 else math.nan
+    return Overlaps(float(np.trace(block)) / D, float(np.sum(block**2)) / D, float(last @ last), contrast)

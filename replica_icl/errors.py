@@ -22,6 +22,10 @@ class ParameterError(ReplicaICLError, ValueError):
         self.allowed = allowed
         super().__init__(f"{parameter} = {value}: {allowed}")
 
+    def __reduce__(self) -> tuple[type, tuple[str, object, str]]:
+        """Survive the way back from a worker process."""
+        return type(self), (self.parameter, self.value, self.allowed)
+
 
 class MemoryEstimateError(ParameterError):
     """A job would need more memory than there is; the message holds the estimate."""

@@ -128,9 +128,9 @@ def lower(program: Program, share: bool = True) -> str:
     if needed_early:
         raise ValueError(f"{program.name}: an integrand uses a definition: {', '.join(x.name for x in needed_early)}")
 
-    names = ", ".join(_Printer().doprint(x) for x in program.arguments)
-    head = "xp, average, *, " if averages else "xp, *, "
-    lines = [f"def {program.name}({head}{names}):", f'    """{program.summary}"""']
+    given = ["xp", *(["average"] if averages else []), *(["*"] if program.arguments else [])]
+    signature = ", ".join([*given, *(_Printer().doprint(x) for x in program.arguments)])
+    lines = [f"def {program.name}({signature}):", f'    """{program.summary}"""']
     if averages:
         scalars = ", ".join(v.name for v in averages[0].variables)
         shared, integrands = _shared([a.integrand for a in averages], "y", share)

@@ -7,17 +7,19 @@ follow is decided when the expressions are lowered (exact prompt law) or concent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
+from replica_icl.ensembles import prompt_law
+from replica_icl.lowering import Program
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.attention import ResidualCovariance, residual_covariance
-from replica_icl.symbolic.averages import Average
+from replica_icl.symbolic.averages import Average, expand_averages
 from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss, WeightBlock
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.symbolic.saddle import SaddlePoint
-from replica_icl.symbolic.stability import replicon_matrix
+from replica_icl.symbolic.stability import replicon_matrix, smallest_eigenvalue
 
 ORDER_PARAMETERS = (s.m, s.q, s.V, s.u, s.V_u)
 
@@ -93,3 +95,111 @@ def derive_fresh_tasks(covariance: ResidualCovariance | None = None) -> FreshTas
         ),
         energetic=SquaredLoss(residuals),
     )
+
+
+unit = sp.Symbol("c", nonnegative=True)
+field, last_row_field = sp.symbols("field field_u", nonnegative=True)
+"""m, q and u do not depend on beta and V is proportional to 1/beta, so the saddle is solved at the beta = P/c that
+suits it, where a block's ridge is c times its field: c = 1 in general, and c -> 0 at field = 1 for the minimum-norm
+ground state, whose V diverges in other units.
+"""
+last_row_ridge = sp.Symbol("lambda_u", nonnegative=True)
+"""Ridge of the last row, where it is not lambda_0."""
+
+
+def with_ridges(theory: FreshTasks, *ridges: sp.Expr) -> FreshTasks:
+    """The same theory with a ridge of its own for each weight block."""
+    blocks = tuple(replace(b, ridge=r) for b, r in zip(theory.entropic.blocks, ridges, strict=True))
+    return replace(theory, entropic=replace(theory.entropic, blocks=blocks))
+
+
+def in_response_units(theory: FreshTasks) -> FreshTasks:
+    """The same theory at beta = P / c, written so that c = 0 is regular."""
+    theory = with_ridges(theory, field, last_row_field)
+    return replace(
+        theory,
+        entropic=replace(theory.entropic, inverse_temperature=s.P),
+        energetic=replace(theory.energetic, inverse_scale=sp.S.One, identity=unit),
+    )
+
+
+def _terms(expression: sp.Expr) -> tuple[sp.Expr, ...]:
+    return sp.Add.make_args(expand_averages(expression))
+
+
+def _balance(name: str, equation: sp.Expr) -> dict[str, sp.Expr]:
+    """What is left of an equation, and the sum of the sizes of its terms."""
+    terms = _terms(equation)
+    return {
+        f"left_{name}": sp.Add(*terms, evaluate=False),
+        f"size_{name}": sp.Add(*(sp.Abs(term) for term in terms), evaluate=False),
+    }
+
+
+def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
+    """The functions that the finite-size solver runs: averages over the prompt law stay open."""
+    theory = theory or derive_fresh_tasks()
+    response = in_response_units(theory)
+    equations = response.saddle.equations
+    sizes = (s.D, s.P, unit, field, last_row_field)
+    blocks = theory.entropic.blocks
+    # (self-overlap, its fluctuation, weights per 2/V) of each block; d/dq and d/du hold V and V_u alone.
+    pairs = ((s.q, s.V, blocks[0].count), (s.u, s.V_u, blocks[1].count))
+
+    balances = {x: expand_averages(2 * x / count * equations[y]) for y, x, count in pairs}
+    fluctuations = Program(
+        name="fluctuations",
+        summary="Saddle-point equations d/dq and d/du in units of their entropic part, and their logarithmic Jacobian.",
+        arguments=(s.V, s.V_u, *sizes),
+        outputs={
+            **{f"left_{x}": balance for x, balance in balances.items()},
+            **{f"d{x}_d{y}": expand_averages(y * balances[x].diff(y)) for x in balances for y in balances},
+        },
+    )
+
+    # m from d/dm, linear; q and u from d/dV - d/dq and d/dV_u - d/du, linear in both with the stability matrix.
+    at_zero = {s.q: 0, s.u: 0}
+    in_m = expand_averages(equations[s.m])
+    overlap = -in_m.subs(s.m, 0) / in_m.diff(s.m)
+    linear = [expand_averages(-2 * x**2 / count * (equations[x] - equations[y])) for y, x, count in pairs]
+    matrix = [[equation.diff(y) for y in (s.q, s.u)] for equation in linear]
+    constant = [-equation.subs(at_zero) for equation in linear]
+    a11, a12, a21, a22, b1, b2 = sp.symbols("A11 A12 A21 A22 B1 B2", real=True)
+    order = sp.Matrix([[a11, a12], [a21, a22]]).LUsolve(sp.Matrix([b1, b2]))
+    order_parameters = Program(
+        name="order_parameters",
+        summary="m, q, u at given V, V_u, and observables of the mean weights.",
+        arguments=(s.V, s.V_u, *sizes, s.noise),
+        definitions=(
+            (s.m, overlap),
+            *zip((a11, a12, a21, a22), (x for row in matrix for x in row), strict=True),
+            *zip((b1, b2), constant, strict=True),
+            (s.q, sp.factor(order[0])),
+            (s.u, sp.factor(order[1])),
+        ),
+        outputs={
+            "m": s.m,
+            "q": s.q,
+            "u": s.u,
+            **{x: expand_averages(response.observables[x]) for x in ("e_icl", "train_error", "contrast")},
+            "replicon": smallest_eigenvalue(response.replicon),
+        },
+    )
+    stationarity = Program(
+        name="stationarity",
+        summary="Per order parameter: what is left of its saddle-point equation, and the sum of the terms' sizes.",
+        arguments=(*ORDER_PARAMETERS, *sizes, s.noise),
+        outputs={k: v for x, equation in equations.items() for k, v in _balance(str(x), equation).items()},
+    )
+    warm = {s.inverse_scale: s.beta / s.P}
+    theory = with_ridges(theory, s.ridge, last_row_ridge)
+    thermal = Program(
+        name="thermal",
+        summary="Observables of a Gibbs sample at inverse temperature beta, and log Z over the acting weights.",
+        arguments=(*ORDER_PARAMETERS, s.D, s.P, s.ridge, last_row_ridge, s.noise, s.beta),
+        outputs={
+            **{name: theory.observables[name].subs(warm) for name in ("e_gibbs", "train_gibbs")},
+            "log_Z": theory.free_entropy.subs(warm),
+        },
+    )
+    return (*prompt_law.programs(), fluctuations, order_parameters, stationarity, thermal)

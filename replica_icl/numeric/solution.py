@@ -84,14 +84,21 @@ class Solution:
                 return [plain(x) for x in np.asarray(value)]
             return float(value) if np.isfinite(value) else None
 
-        names = (
-            Status(self.status).name.lower()
-            if np.ndim(self.status) == 0
-            else [Status(int(x)).name.lower() for x in np.ravel(self.status)]
-        )
-        head = {"level": self.level, "status": names, "residual": plain(self.residual)}
+        def named(status: Any) -> Any:
+            return [named(x) for x in status] if np.ndim(status) else Status(int(status)).name.lower()
+
+        head = {"level": self.level, "status": named(self.status), "residual": plain(self.residual)}
         iterations = int(self.iterations) if np.ndim(self.iterations) == 0 else np.asarray(self.iterations).tolist()
         return {**head, "iterations": iterations, **{k: plain(v) for k, v in self.observables().items()}}
+
+    def point(self, index: int) -> Solution:
+        """One point of a grid, with plain numbers."""
+
+        def at(value: Any) -> Any:
+            return None if value is None else np.asarray(value)[index].item()
+
+        values = {f.name: at(getattr(self, f.name)) for f in fields(self) if f.name not in ("level", "status")}
+        return Solution(level=self.level, status=Status(int(self.status[index])), **values)
 
     def or_raise(self) -> Solution:
         """This solution if every point converged.

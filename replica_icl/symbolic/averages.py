@@ -73,6 +73,8 @@ class Average(sp.Expr):
         return Average(apart.integrand.subs(old, new), apart.variables)
 
     def _xreplace(self, rule: Mapping[sp.Basic, sp.Basic]) -> tuple[sp.Basic, bool]:
+        if not isinstance(rule, Mapping):  # SymPy's simplification rewrites by a rule of its own; not in here
+            return self, False
         if self in rule:
             return rule[self], True
         bound = set(self.variables)
@@ -85,14 +87,17 @@ class Average(sp.Expr):
     def _eval_simplify(self, **_: Any) -> Average:
         return self
 
-    def _eval_expand_average(self, **_: Any) -> sp.Expr:
-        """Linearity: split sums and take what has no bound variable outside (`expr.expand(average=True)`)."""
+    def split(self) -> sp.Expr:
+        """Linearity: a sum of averages, with what has no bound variable outside. Denominators stay as they are."""
         bound = set(self.variables)
-        numerator, denominator = sp.fraction(self.integrand)
         total = sp.S.Zero
-        for term in sp.Add.make_args(sp.expand(numerator)):
-            outside, inside = (term / denominator).as_independent(*bound, as_Add=False)
-            total += outside * Average(inside, self.variables)
+        for summand in sp.Add.make_args(self.integrand):
+            factors = sp.Mul.make_args(summand)
+            below = [f for f in factors if f.is_Pow and f.exp.could_extract_minus_sign()]
+            above = sp.expand(sp.Mul(*(f for f in factors if f not in below)))
+            for term in sp.Add.make_args(above):
+                outside, inside = sp.Mul(term, *below).as_independent(*bound, as_Add=False)
+                total += outside * Average(inside, self.variables)
         return total
 
     def _sympystr(self, printer: Any) -> str:
@@ -101,6 +106,14 @@ class Average(sp.Expr):
     def _latex(self, printer: Any, exp: str | None = None) -> str:
         body = rf"\left\langle {printer.doprint(self.integrand)} \right\rangle"
         return body if exp is None else rf"{body}^{{{exp}}}"
+
+
+def expand_averages(expression: sp.Expr) -> sp.Expr:
+    """`expression` as a sum of products of averages: each split by linearity, then multiplied out around them."""
+    split = expression.replace(lambda e: isinstance(e, Average), lambda e: e.split())
+    names = {average: sp.Dummy() for average in split.atoms(Average)}
+    back = {name: average for average, name in names.items()}
+    return sp.expand(split.xreplace(names)).xreplace(back)
 
 
 def concentrate(expression: sp.Expr, values: Mapping[sp.Symbol, sp.Expr]) -> sp.Expr:

@@ -32,7 +32,7 @@ def shell_entropy(count: sp.Expr, gram: sp.Expr) -> sp.Expr:
 
 @dataclass(frozen=True)
 class WeightBlock:
-    """One block of weights: how many, their overlap matrix (norm^2 = scale * overlap), and a mean direction.
+    """One block of weights: how many, their overlap matrix (norm^2 = scale * overlap), a mean direction, their ridge.
 
     Attributes:
         name: of the block.
@@ -40,6 +40,7 @@ class WeightBlock:
         scale: |W|^2 = scale * Q_aa, e.g. D.
         overlap: replica-symmetric overlap matrix.
         mean: overlap m with one fixed direction, normalised so that m^2 counts like Q; zero without one.
+        ridge: of this block, lambda_0 unless blocks are regularised differently.
     """
 
     name: str
@@ -47,6 +48,7 @@ class WeightBlock:
     scale: sp.Expr
     overlap: ReplicaSymmetric
     mean: sp.Expr
+    ridge: sp.Expr = s.ridge
 
     @property
     def gram(self) -> ReplicaSymmetric:
@@ -68,7 +70,7 @@ class GaussianPrior:
     """
 
     blocks: tuple[WeightBlock, ...]
-    field: sp.Expr = s.beta * s.ridge
+    inverse_temperature: sp.Expr = s.beta
 
     def explicit(self, replicas: int) -> sp.Expr:
         """At an integer number of replicas, with the matrices written out."""
@@ -76,7 +78,7 @@ class GaussianPrior:
         for block in self.blocks:
             gram = determinant(block.gram.explicit(replicas))
             trace = block.overlap.explicit(replicas).trace()
-            total += block.count / 2 * sp.log(gram) - self.field / 2 * block.scale * trace
+            total += block.count / 2 * sp.log(gram) - self._field(block) / 2 * block.scale * trace
             total += replicas * block.volume_constant()
         return total
 
@@ -85,13 +87,16 @@ class GaussianPrior:
         total = sp.S.Zero
         for block in self.blocks:
             total += block.count / 2 * block.gram.log_determinant(n)
-            total -= self.field / 2 * block.scale * n * block.overlap.diagonal
+            total -= self._field(block) / 2 * block.scale * n * block.overlap.diagonal
             total += n * block.volume_constant()
         return total
 
     def free_entropy(self) -> sp.Expr:
         """Per replica as n -> 0."""
         return per_replica(self.replica_symmetric(), n)
+
+    def _field(self, block: WeightBlock) -> sp.Expr:
+        return self.inverse_temperature * block.ridge
 
     def constant(self) -> sp.Expr:
         """The part of the free entropy that depends on sizes alone."""
@@ -106,11 +111,14 @@ class SquaredLoss:
         covariance: residual covariance C of one prompt's replicas, given the prompt's scalars.
         prompts: number of prompts, P.
         inverse_scale: b = beta / P.
+        identity: c, to write I + b C as (c I + b' C) / c with b' = b c: at b' = 1 and c -> 0 the zero-temperature
+            limit without a ridge is regular.
     """
 
     covariance: ReplicaSymmetric
     prompts: sp.Expr = s.P
     inverse_scale: sp.Expr = s.inverse_scale
+    identity: sp.Expr = sp.S.One
 
     @property
     def fluctuation(self) -> sp.Expr:
@@ -120,12 +128,13 @@ class SquaredLoss:
     @property
     def shrinkage(self) -> sp.Expr:
         """s = 1 / (1 + b T chi), what training leaves of a prompt's residual."""
-        return 1 / (1 + self.inverse_scale * self.fluctuation)
+        return self.identity / (self.identity + self.inverse_scale * self.fluctuation)
 
     def explicit(self, replicas: int) -> sp.Expr:
         """At an integer number of replicas, with the determinant written out."""
-        dressed = sp.eye(replicas) + self.inverse_scale * self.covariance.explicit(replicas)
-        return self.prompts * sp.log(Average(determinant(dressed) ** sp.Rational(-1, 2), s.SCALARS))
+        dressed = self.identity * sp.eye(replicas) + self.inverse_scale * self.covariance.explicit(replicas)
+        boltzmann = (determinant(dressed) / self.identity**replicas) ** sp.Rational(-1, 2)
+        return self.prompts * sp.log(Average(boltzmann, s.SCALARS))
 
     def replica_symmetric(self) -> sp.Expr:
         """At symbolic n, from the replica-symmetric spectrum."""
@@ -142,7 +151,10 @@ class SquaredLoss:
         """
         solved = self._dressed.solve_into(_PLAIN, n)
         return ReplicaSymmetric(
-            *(self._in_scalars(_by_shared(sp.limit(x, n, 0))) for x in (solved.diagonal, solved.off_diagonal))
+            *(
+                self._in_scalars(_by_shared(sp.limit(self.identity * x, n, 0)))
+                for x in (solved.diagonal, solved.off_diagonal)
+            )
         )
 
     def source(self) -> ReplicaSymmetric:
@@ -162,13 +174,15 @@ class SquaredLoss:
 
     @property
     def _dressed(self) -> ReplicaSymmetric:
-        """I + b C in the two numbers that a replica-symmetric covariance has."""
-        return ReplicaSymmetric(1 + self.inverse_scale * _PLAIN.diagonal, self.inverse_scale * _PLAIN.off_diagonal)
+        """I + b C (times c) in the two numbers that a replica-symmetric covariance has."""
+        return ReplicaSymmetric(
+            self.identity + self.inverse_scale * _PLAIN.diagonal, self.inverse_scale * _PLAIN.off_diagonal
+        )
 
     @property
     def _log_boltzmann(self) -> sp.Expr:
         """log det(I + b C)^(-1/2) at symbolic n."""
-        return -self._dressed.log_determinant(n) / 2
+        return -(self._dressed.log_determinant(n) - n * sp.log(self.identity)) / 2
 
     def _in_scalars(self, expression: sp.Expr) -> sp.Expr:
         return expression.subs({_FLUCTUATION: self.fluctuation, _SHARED: self.covariance.off_diagonal})

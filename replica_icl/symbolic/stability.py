@@ -10,7 +10,7 @@ from __future__ import annotations
 import sympy as sp
 
 from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.averages import Average
+from replica_icl.symbolic.averages import Average, expand_averages
 from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss
 from replica_icl.symbolic.replica_algebra import determinant
 
@@ -54,13 +54,15 @@ def replicon_matrix(entropic: GaussianPrior, energetic: SquaredLoss, replicas: i
         raise ValueError("the direction leaves the replicon subspace")
     curvature = curvature.subs(dressed, 1 / energetic.shrinkage)
     pace = [
-        energetic.inverse_scale * energetic.covariance.off_diagonal.diff(block.overlap.off_diagonal)
+        energetic.inverse_scale
+        / energetic.identity
+        * energetic.covariance.off_diagonal.diff(block.overlap.off_diagonal)
         for block in entropic.blocks
     ]
 
     def entry(i: int, j: int) -> sp.Expr:
         energetic_ij = energetic.prompts * Average(curvature * pace[i] * pace[j], s.SCALARS)
-        return sp.Integer(i == j) + (energetic_ij / entropic_curvature[i]).expand(average=True)
+        return sp.Integer(i == j) + expand_averages(energetic_ij / entropic_curvature[i])
 
     return sp.Matrix(len(pace), len(pace), entry)
 

@@ -1,0 +1,215 @@
+"""The prompt law as a few nodes and weights, and averages over it.
+
+The theory's integrands see a prompt through x = T |c|^2 and l^2 / |c|^2, and linearly through c.w / |c|^2 and
+|w|^2 / |c|^2. So the product rule over the independent factors, which may have 10^6 nodes, is merged onto a lattice in
+(log x, log l^2 / |c|^2). In these variables the integrands are analytic in a strip around the real axes, however few
+the degrees of freedom and however small the ridge; every node's weight is handed to its lattice neighbours by local
+interpolation. A few hundred nodes are left, good for every P, ridge and temperature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import convolve
+
+from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.quadrature import Rule, chi_square_rule, normal_rule
+
+Array = NDArray[np.floating[Any]]
+Indices = NDArray[np.intp]
+
+STENCIL = 8
+"""Lattice neighbours per direction that a node is interpolated from."""
+
+
+@dataclass(frozen=True, eq=False)
+class PromptMeasure:
+    """A discrete measure of prompts, T left out, in the variables that integrands see; each of shape (nodes,).
+
+    Attributes:
+        log_x: log |c|^2.
+        log_corner: log of l^2 / |c|^2.
+        linear: (c.w / sqrt(D)) / |c|^2 and omega / |c|^2, shape (2, nodes); integrands are linear in these.
+        weights: adding to one.
+    """
+
+    log_x: Array
+    log_corner: Array
+    linear: Array
+    weights: Array
+
+    def without(self, negligible: float) -> PromptMeasure:
+        """The measure without its lightest nodes, of total weight `negligible`."""
+        keep = _heavy(self.weights, negligible)
+        return PromptMeasure(self.log_x[keep], self.log_corner[keep], self.linear[:, keep], self.weights[keep])
+
+    def on_lattice(self, tolerance: float) -> LatticeMeasure:
+        """The measure on a lattice on which 8-point interpolation of the integrands is good to `tolerance`.
+
+        The interpolation error of a function that is analytic in a strip of half-width pi is about
+        43 (spacing / pi)^8, 43 being the largest product of distances to the stencil in units of spacing^8.
+        """
+        spacing = float(np.pi * (tolerance / 130) ** (1 / STENCIL))
+        rows, down, row_weights = _stencil(self.log_x, spacing)
+        columns, right, column_weights = _stencil(self.log_corner, spacing)
+        shape = rows.size, columns.size
+        shares = self.weights[:, None, None] * row_weights[:, :, None] * column_weights[:, None, :]
+        places = (down[:, :, None] * shape[1] + right[:, None, :]).ravel()
+
+        def collected(values: Array) -> Array:
+            summed: Any = np.bincount(places, weights=values.ravel(), minlength=shape[0] * shape[1])
+            return summed.reshape(shape)
+
+        carried = np.stack([collected(shares * v[:, None, None]) for v in self.linear])
+        return LatticeMeasure(spacing, rows, columns, collected(shares), carried)
+
+
+@dataclass(frozen=True, eq=False)
+class LatticeMeasure:
+    """A measure of prompts on a lattice in (log x, log corner).
+
+    Attributes:
+        spacing: of the lattice, in both directions.
+        log_x, log_corner: its rows and columns.
+        weights: shape (rows, columns).
+        carried: weight times each of the linear variables, shape (2, rows, columns).
+    """
+
+    spacing: float
+    log_x: Array
+    log_corner: Array
+    weights: Array
+    carried: Array
+
+    def times(self, rule: Rule) -> LatticeMeasure:
+        """The measure with x T in the place of x, T independent of the rest: a convolution along log x."""
+        nodes, weights = rule
+        lattice, places, shares = _stencil(np.log(nodes), self.spacing)
+        kernel = np.bincount(places.ravel(), (weights[:, None] * shares).ravel(), minlength=lattice.size)
+        return LatticeMeasure(
+            spacing=self.spacing,
+            log_x=self.log_x[0] + lattice[0] + self.spacing * np.arange(self.log_x.size + lattice.size - 1),
+            log_corner=self.log_corner,
+            weights=convolve(self.weights, kernel[:, None], method="direct"),
+            carried=convolve(self.carried, kernel[None, :, None], method="direct"),
+        )
+
+    def nodes(self, negligible: float) -> PromptNodes:
+        """The lattice points that carry weight, as scalars of a prompt.
+
+        T multiplies every other scalar in the integrands, so that it is absorbed into them: T = 1.
+        """
+        keep = _heavy(self.weights.ravel(), negligible)
+        weights = self.weights.ravel()[keep]
+        log_x, log_corner = (axis.ravel()[keep] for axis in np.meshgrid(self.log_x, self.log_corner, indexing="ij"))
+        x = np.exp(log_x)
+        aligned, task_norm = self.carried.reshape(2, -1)[:, keep] / weights * x
+        scalars = (np.ones_like(x), task_norm, aligned, x, np.exp((log_corner + log_x) / 2))
+        return PromptNodes(tuple(s[None, :] for s in scalars), weights)
+
+
+def _heavy(weights: Array, negligible: float) -> Indices:
+    """Indices of the nodes that are left when the lightest, `negligible` in total, are dropped."""
+    sizes = np.abs(weights)
+    order = np.argsort(sizes)
+    first = int(np.searchsorted(np.cumsum(sizes[order]), negligible, side="right"))
+    return np.sort(order[first:])
+
+
+def _stencil(t: Array, spacing: float) -> tuple[Array, Indices, Array]:
+    """Lattice, and per node the places (nodes, 8) of its neighbours on it and their Lagrange weights."""
+    position = t / spacing
+    first = np.floor(position).astype(int) - (STENCIL // 2 - 1)
+    k = np.arange(STENCIL)
+    distances = (position - first)[:, None] - k
+    distances[distances == 0] = 1e-150  # a node on the lattice: its own place gets all of the weight
+    others = np.array([np.prod((i - k)[k != i], dtype=float) for i in k])
+    weights = np.prod(distances, axis=1, keepdims=True) / (distances * others)
+    low = int(first.min())
+    lattice = spacing * np.arange(low, int(first.max()) + STENCIL)
+    return lattice, first[:, None] - low + k, weights
+
+
+@dataclass(frozen=True, eq=False)
+class PromptNodes:
+    """Nodes and weights of one prompt's scalars.
+
+    Attributes:
+        scalars: T, omega, g, a, l (see `symbolic.symbols`), each of shape (1, number of nodes).
+        weights: shape (number of nodes,), adding to one; some may be negative.
+    """
+
+    scalars: tuple[Array, ...]
+    weights: Array
+
+    def average(self, integrands: Callable[..., tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Averages of several integrands; each is broadcast to (points, nodes) and comes back as (points, 1)."""
+        return tuple((value @ self.weights)[..., None] for value in integrands(*self.scalars))
+
+
+def factor_rules(
+    functions: ModuleType, D: int, N: int, noise: float, tolerance: float, steepest: float, gauss: bool
+) -> dict[str, Rule]:
+    """One rule per independent factor of the law, by the factor's name."""
+    degrees, powers = functions.degrees_of_freedom(NUMPY, D=D, N=N), functions.powers(NUMPY)
+    rules = {
+        name: chi_square_rule(float(dof), tolerance, steepest, int(powers[name]), gauss)
+        for name, dof in degrees.items()
+    }
+    # Without label noise the Gaussian factor drops out of every scalar: one node is exact.
+    rules["xi"] = (np.zeros(1), np.ones(1)) if noise == 0 else normal_rule(tolerance, gauss)
+    return rules
+
+
+def product_measure(functions: ModuleType, rules: dict[str, Rule], D: int, N: int, noise: float) -> PromptMeasure:
+    """The product of all rules but T's, in the variables of `PromptMeasure`."""
+    inner = {name: rule for name, rule in rules.items() if name != "T"}
+    grid = np.meshgrid(*(nodes for nodes, _ in inner.values()), indexing="ij")
+    weights = np.ones(())
+    for _, w in inner.values():
+        weights = np.multiply.outer(weights, w)
+    factors = {name: axis.ravel() for name, axis in zip(inner, grid, strict=True)}
+    scalars = functions.scalars(NUMPY, T=1.0, **factors, D=D, N=N, rho=noise)
+    a = scalars["a"]
+    return PromptMeasure(
+        log_x=np.log(a),
+        log_corner=np.log(scalars["l"] ** 2 / a),
+        linear=np.stack([scalars["g"] / a, scalars["omega"] / a]),
+        weights=weights.ravel(),
+    )
+
+
+@lru_cache(maxsize=256)
+def prompt_nodes(
+    functions: ModuleType, D: int, N: int, noise: float, tolerance: float, steepest: float = 1.0, check: bool = False
+) -> PromptNodes:
+    """Nodes for averages over the prompt law at given D, N and label noise rho.
+
+    Args:
+        functions: lowered functions of the ensemble, which know the law.
+        tolerance: relative accuracy of averages.
+        steepest: largest b T |c|^2 V that will be met; decides how far the rules reach towards small norms.
+        check: an independent rule to judge the first one by: trapezoid rules for every factor and another lattice,
+            both ten times finer.
+    """
+    decade = float(10.0 ** np.ceil(np.log10(max(steepest, 1.0))))
+    wanted = tolerance / 10 if check else tolerance
+    rules = factor_rules(functions, D, N, noise, wanted, decade, gauss=not check)
+    negligible = 0.01 * wanted / decade**2
+    measure = product_measure(functions, rules, D, N, noise).without(negligible)
+    return measure.on_lattice(wanted).times(rules["T"]).nodes(negligible)
+
+
+def mean_prompt(functions: ModuleType, D: int, N: int, noise: float) -> PromptNodes:
+    """The prompt with every factor at its mean: where a solve starts."""
+    one = (np.ones(1), np.ones(1))
+    names = functions.degrees_of_freedom(NUMPY, D=D, N=N)
+    rules: dict[str, Rule] = {**dict.fromkeys(names, one), "xi": (np.zeros(1), np.ones(1))}
+    return product_measure(functions, rules, D, N, noise).on_lattice(1e-3).nodes(0.0)

@@ -18,17 +18,19 @@ from replica_icl.setting import Setting, check_real
 
 def _checked(name: str, value: Any, *, positive: bool = False, infinite: bool = False) -> Any:
     """A number, or a float array of numbers, that is not NaN and not negative."""
-    if np.ndim(value) == 0:
-        return check_real(
-            name,
-            value.item() if isinstance(value, np.generic | np.ndarray) else value,
-            positive=positive,
-            infinite=infinite,
-        )
-    array = np.asarray(value, dtype=float)
+    try:
+        given = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        raise ParameterError(name, value, "must be a number or an array of numbers") from None
+    if given.ndim == 0:
+        return check_real(name, given.item(), positive=positive, infinite=infinite)
+    if given.dtype.kind not in "iuf":
+        raise ParameterError(name, value, "must be a number or an array of numbers")
+    array = given.astype(float)
     bad = np.isnan(array) | (array < 0) | ((array == 0) & positive) | (np.isinf(array) & (not infinite))
     if bad.any():
         check_real(name, float(array[bad].flat[0]), positive=positive, infinite=infinite)
+    array.setflags(write=False)
     return array
 
 

@@ -1,4 +1,4 @@
-"""Numbers that others published, each with the setting it was made with, in that setting's own units."""
+"""Numbers that others published, each with the setting it was made with, beside our theory in that setting's units."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from importlib.resources import files
 from typing import Any
 
 from replica_icl.conventions import ridge_from_li, ridge_from_weight_decay
+from replica_icl.numeric.missing_onsager import solve_without_reaction
+from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting
 
 
@@ -68,3 +70,66 @@ def li_fig4b(series: str) -> tuple[PublishedPoint, ...]:
         )
         for N, mean, std in zip(figure["N"], data["mean"], data["std"], strict=True)
     )
+
+
+@dataclass(frozen=True)
+class PublishedComparison:
+    """A published point beside the finite-size theory.
+
+    Attributes:
+        point: the published result.
+        theory: prediction for what was run: the ground state, or the fixed point of message passing without the
+            Onsager reaction for the points that were made with it.
+        ground_state: the exact ground state at the same ridge.
+    """
+
+    point: PublishedPoint
+    theory: float
+    ground_state: float
+
+    @property
+    def z(self) -> float:
+        """(published - theory) / published standard error."""
+        return (self.point.mean - self.theory) / self.point.sem
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain object for JSON."""
+        p = self.point
+        return {
+            "figure": p.figure,
+            "series": p.series,
+            "observable": p.observable,
+            "D": p.setting.D,
+            "N": p.setting.N,
+            "P": p.setting.P,
+            "ridge": p.setting.ridge,
+            "theory": self.theory,
+            "ground_state": self.ground_state,
+            "published": p.mean,
+            "sem": p.sem,
+            "z": self.z,
+        }
+
+
+def against_theory() -> tuple[PublishedComparison, ...]:
+    """Every published point beside the finite-size theory; nothing is fitted."""
+    rows: list[PublishedComparison] = []
+    for series in ("sgd", "amp"):
+        points = li_fig4b(series)
+        settings = [point.setting for point in points]
+        ground = solve(settings).e_icl
+        theory = ground if series == "sgd" else solve_without_reaction(settings).or_raise().e_icl
+        rows += (PublishedComparison(p, float(t), float(g)) for p, t, g in zip(points, theory, ground, strict=True))
+    return tuple(rows)
+
+
+def comparison_table(rows: tuple[PublishedComparison, ...]) -> str:
+    """Text table of published points against theory."""
+    head = f"{'figure':<10} {'series':<6} {'N':>4} {'ridge':>9} {'theory':>9} {'published':>18} {'z':>6}"
+    lines = []
+    for r in rows:
+        p = r.point
+        line = f"{p.figure:<10} {p.series:<6} {p.setting.N:>4} {p.setting.ridge:>9.6f} {r.theory:>9.4f}"
+        line += f" {p.mean:>9.4f} +- {p.sem:.4f} {r.z:>6.2f}"
+        lines.append(line + (f"   (ground state {r.ground_state:.4f})" if r.theory != r.ground_state else ""))
+    return "\n".join([head, *lines])

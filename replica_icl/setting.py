@@ -32,12 +32,19 @@ def check_real(name: str, value: object, *, positive: bool = False, infinite: bo
     )
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ParameterError(name, value, wanted)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if math.isnan(number) or number < 0 or (positive and number == 0):
         raise ParameterError(name, value, wanted)
     if math.isinf(number) and not infinite:
         raise ParameterError(name, value, wanted)
     return number
+
+
+LARGEST_SIZE = 10**15
+"""Above it integers are no longer exact as floating-point numbers."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +79,10 @@ class Setting:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        put("D", check_integer("D", self.D, 2))
-        put("N", check_integer("N", self.N, 2))
-        put("P", check_integer("P", self.P, 1))
+        for name, least in (("D", 2), ("N", 2), ("P", 1)):
+            put(name, check_integer(name, getattr(self, name), least))
+            if getattr(self, name) > LARGEST_SIZE:
+                raise ParameterError(name, getattr(self, name), f"must be at most {LARGEST_SIZE:.0e}")
         put("ridge", check_real("ridge", self.ridge))
         put("noise", check_real("noise", self.noise))
         put("beta", check_real("beta", self.beta, positive=True, infinite=True))

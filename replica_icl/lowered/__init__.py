@@ -19,8 +19,9 @@ _log = logging.getLogger(__name__)
 
 @cache
 def fingerprint() -> str:
-    """SHA-256 over every source that takes part in a derivation: symbolic/, ensembles/ and the lowering."""
+    """SHA-256 over every source that takes part in what is lowered: symbolic/, ensembles/ and the lowering."""
     sources = [*sorted(_PACKAGE.glob("symbolic/*.py")), *sorted(_PACKAGE.glob("ensembles/*.py"))]
+    sources = [path for path in sources if not path.stem.endswith("derivation")]  # these only narrate
     digest = hashlib.sha256()
     for source in [*sources, _PACKAGE / "lowering.py"]:
         digest.update(source.relative_to(_PACKAGE).as_posix().encode())

@@ -52,9 +52,8 @@ class _Points:
     field_u: Array
 
     @classmethod
-    def of(cls, settings: Sequence[Setting], last_row: Array) -> _Points:
+    def of(cls, settings: Sequence[Setting], ridges: Array) -> _Points:
         first = settings[0]
-        ridge = np.array([[s.ridge] for s in settings])
         degenerate = np.array([[s.ridge == 0 and s.P < s.acting_weights] for s in settings])
         return cls(
             D=first.D,
@@ -62,8 +61,8 @@ class _Points:
             noise=first.noise,
             P=np.array([[float(s.P)] for s in settings]),
             c=np.where(degenerate, 0.0, 1.0),
-            field=np.where(degenerate, 1.0, ridge),
-            field_u=np.where(degenerate, 1.0, last_row[:, None]),
+            field=np.where(degenerate, 1.0, ridges[:, :1]),
+            field_u=np.where(degenerate, 1.0, ridges[:, 1:]),
         )
 
     def take(self, index: Any) -> _Points:
@@ -164,10 +163,10 @@ def _steepest(points: _Points, saddle: dict[str, Array]) -> float:
 
 
 def _solve_group(
-    functions: ModuleType, settings: Sequence[Setting], last_row: Array, tolerance: float
+    functions: ModuleType, settings: Sequence[Setting], ridges: Array, tolerance: float
 ) -> dict[str, Array]:
     """All points of one prompt law: a start from the mean prompt, a coarse rule, the rule asked for, and its check."""
-    points = _Points.of(settings, last_row)
+    points = _Points.of(settings, ridges)
     law = (functions, points.D, points.N, points.noise)
     with np.errstate(all="ignore"):
         ceiling = points.D / (points.P * np.maximum(points.field, 1e-300))
@@ -187,7 +186,7 @@ def _solve_group(
                 break
             rule /= 30
             steepest = max(steepest, _steepest(points, saddle))
-        return saddle | _thermal(functions, settings, last_row, nodes, saddle)
+        return saddle | _thermal(functions, settings, ridges, nodes, saddle)
 
 
 def _difference(saddle: dict[str, Array], checked: dict[str, Array]) -> Array:
@@ -197,7 +196,7 @@ def _difference(saddle: dict[str, Array], checked: dict[str, Array]) -> Array:
 
 
 def _thermal(
-    functions: ModuleType, settings: Sequence[Setting], last_row: Array, nodes: PromptNodes, saddle: dict[str, Array]
+    functions: ModuleType, settings: Sequence[Setting], ridges: Array, nodes: PromptNodes, saddle: dict[str, Array]
 ) -> dict[str, Array]:
     """V, V_u, Gibbs errors and log Z of the points at finite beta; NaN for the others."""
     beta = np.array([s.beta for s in settings])
@@ -207,7 +206,6 @@ def _thermal(
     for piece in _chunks(warm.size, nodes):
         index = warm[piece]
         P = np.array([float(settings[i].P) for i in index])[:, None]
-        ridge = np.array([settings[i].ridge for i in index])[:, None]
         order = {name: saddle[name][index][:, None] for name in ("m", "q", "u")}
         # V is proportional to 1/beta; it was solved at beta = P.
         V, V_u = (saddle[name][index][:, None] * P / beta[index][:, None] for name in ("v", "v_u"))
@@ -219,8 +217,8 @@ def _thermal(
             V_u=V_u,
             D=float(settings[0].D),
             P=P,
-            lambda_0=ridge,
-            lambda_u=last_row[index][:, None],
+            lambda_0=ridges[index, :1],
+            lambda_u=ridges[index, 1:],
             rho=settings[0].noise,
             beta=beta[index][:, None],
         )
@@ -232,7 +230,7 @@ def _thermal(
 def solve_finite_size(
     settings: Sequence[Setting],
     tolerance: float = 1e-7,
-    last_row_ridge: Any = None,
+    block_ridges: Any = None,
     functions: ModuleType | None = None,
 ) -> Solution:
     """Solve the finite-size theory for many settings at once.
@@ -240,8 +238,8 @@ def solve_finite_size(
     Args:
         settings: any mixture of sizes, noises, ridges and temperatures.
         tolerance: relative accuracy of the prompt averages, as it shows in e_icl, train_error, m and q.
-        last_row_ridge: ridge of the last row's weights where it is not that of the setting; a number per setting, which
-            may be negative as long as the energy stays bounded.
+        block_ridges: ridges of the token weights and of the last row where these are not the setting's, shape
+            (len(settings), 2); they may be negative as long as the energy stays bounded.
         functions: lowered functions; by default those of the package's derivation.
 
     Returns:
@@ -254,14 +252,14 @@ def solve_finite_size(
         if setting.K is not None:
             raise ParameterError("K", setting.K, "must be absent: this theory has fresh tasks, one per prompt")
     functions = functions or load("fresh_tasks")
-    own = [setting.ridge for setting in settings]
-    last_row = np.asarray(own if last_row_ridge is None else np.broadcast_to(last_row_ridge, len(own)), dtype=float)
+    own = [[setting.ridge, setting.ridge] for setting in settings]
+    ridges = np.asarray(own if block_ridges is None else block_ridges, dtype=float)
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for i, setting in enumerate(settings):
         groups[setting.D, setting.N, setting.noise].append(i)
     joined: dict[str, Array] = {}
     for members in groups.values():
-        found = _solve_group(functions, [settings[i] for i in members], last_row[members], tolerance)
+        found = _solve_group(functions, [settings[i] for i in members], ridges[members], tolerance)
         found.pop("logs")
         for name, value in found.items():
             joined.setdefault(name, np.full(len(settings), np.nan))[members] = value

@@ -23,7 +23,7 @@ def vanishes(expression: sp.Expr) -> bool:
     return sp.simplify(expression) == 0
 
 
-# Means that theory.md states
+# Means known in closed form
 
 
 def test_mean_squared_context_norm() -> None:

@@ -1,0 +1,49 @@
+"""What message passing converges to when it lacks the Onsager reaction (Li et al., arXiv:2408.02288, AMP points).
+
+Its fixed point is the ground state with lambda_i replaced by lambda_i - V_i / beta, where V_i / beta =
+sum_{j != i} J_ij^2 / (lambda_j - V_j / beta): independent of beta, and self-averaging over the many j. With the exact
+second moments of J it takes one number per weight block, and the spin glass keeps its form with a smaller ridge each.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from replica_icl.lowering import Program
+from replica_icl.symbolic import symbols as s
+from replica_icl.symbolic.moments import coupling_blocks, precision_blocks
+
+
+def partners() -> dict[str, sp.Expr]:
+    """Sum over j != i of E J_ij^2, for i in one block and j in one block: "tokens" (D^2 weights) or "last_row" (D)."""
+    square = {block.name: block.variance + block.mean**2 for block in coupling_blocks()}
+
+    def over(context: str, same: sp.Expr, contexts: sp.Expr) -> sp.Expr:
+        """`contexts` partners on the context side, each with D on the query side, `same` of them at the same query."""
+        different = contexts * (s.D - 1)
+        total = different * square[f"{context}, different query"]
+        return total + (same * square[f"{context}, same query"] if same != 0 else 0)
+
+    return {
+        "tokens_tokens": over("same context", sp.S.Zero, sp.S.One) + over("different context", s.D - 1, s.D - 1),
+        "tokens_last_row": over("context and corner", sp.S.One, sp.S.One),
+        "last_row_tokens": over("context and corner", s.D, s.D),
+        "last_row_last_row": over("corner", sp.S.Zero, sp.S.One),
+    }
+
+
+def programs() -> tuple[Program, ...]:
+    """Mean of lambda_i - lambda_0 per block, and the sums of squared couplings between blocks."""
+    precisions = {block.name: block.mean for block in precision_blocks()}
+    return (
+        Program(
+            name="coupling_moments",
+            summary="Mean lambda_i - lambda_0 and sum_j E J_ij^2 of a weight, by block, from the Wick moments.",
+            arguments=(s.D, s.N, s.P, s.noise),
+            outputs={
+                "tokens": precisions["D block"],
+                "last_row": precisions["last row"],
+                **partners(),
+            },
+        ),
+    )

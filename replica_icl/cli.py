@@ -119,6 +119,9 @@ def _run_options(args: argparse.Namespace) -> dict[str, Any]:
         "seed": _integer("seed", args.seed),
         "workers": _integer("workers", args.workers),
         "algorithm": args.algorithm,
+        "prompts": args.prompts,
+        "law": args.law,
+        "task_law": args.task_law,
         "progress": not args.json,
     }
 
@@ -204,7 +207,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--realisations", default="20", metavar="R", help="disorder realisations (default 20)")
     parser.add_argument("--seed", default="0", metavar="S", help="seed of the random streams (default 0)")
     parser.add_argument("--workers", help="processes; results do not depend on it (default: chosen)")
-    parser.add_argument("--algorithm", help="dense or dual (default: the cheaper one)")
+    parser.add_argument("--algorithm", help="dense, dual or cg (default: the cheapest exact one)")
+    parser.add_argument("--prompts", default="tokens", help="tokens (default) or sufficient (their exact statistics)")
+    parser.add_argument("--law", default="gaussian", help="of tokens: gaussian, rademacher, uniform, student-t, sparse")
+    parser.add_argument("--task-law", help="of tasks (default: as --law)")
 
 
 def build_parser() -> argparse.ArgumentParser:

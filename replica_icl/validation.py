@@ -132,15 +132,15 @@ def validate(
     seed: int = 0,
     level: str = "finite-size",
     workers: int | None = None,
-    algorithm: str | None = None,
     progress: bool = False,
+    **how: Any,
 ) -> Validation:
     """Solve and simulate one setting and compare.
 
     Args:
         setting: the experiment.
         realisations: disorder realisations, at least 2.
-        seed, workers, algorithm, progress: as in `simulate`.
+        seed, workers, progress, how: as in `simulate` (algorithm, prompts, law ...).
         level: of the theory, as in `solve`.
 
     Raises:
@@ -149,7 +149,7 @@ def validate(
     """
     check_integer("realisations", realisations, 2)  # one realisation has no standard error
     solution = solve(setting, level=level)
-    ensemble = simulate(setting, realisations, seed=seed, workers=workers, algorithm=algorithm, progress=progress)
+    ensemble = simulate(setting, realisations, seed=seed, workers=workers, progress=progress, **how)
     bias, log_z_bias = BIAS[level] / setting.D, (LOG_Z_BIAS * setting.D**2 if level == "finite-size" else 0.0)
     return Validation(setting, solution, ensemble, compare(solution, ensemble, bias, log_z_bias))
 

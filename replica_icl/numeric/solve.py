@@ -50,6 +50,9 @@ def solve(
     elif level == "limit":
         one = isinstance(point, Setting)
         settings = [point] if isinstance(point, Setting) else list(point)
+        for setting in settings:
+            if setting.K is not None:
+                raise ParameterError("K", setting.K, "must be absent: this theory has fresh tasks, one per prompt")
         solution = solve_limit(_ratios_of(settings, one), sizes=_sizes(settings, one))
     elif isinstance(point, Setting):
         solution = solve_finite_size([point], tolerance).point(0)
@@ -67,9 +70,6 @@ def _ratios_of(settings: Sequence[Setting], one: bool) -> Ratios:
     each = [ratios(setting) for setting in settings]
     if one:
         return each[0]
-    diverse = [r.kappa for r in each if r.kappa is not None]
-    if diverse:
-        raise ParameterError("kappa", diverse[0], "must be absent: this theory has fresh tasks, one per prompt")
     names = ("alpha", "nu", "lam", "noise", "beta_tilde")
     arrays = {name: np.array([getattr(r, name) for r in each]) for name in names}
     return Ratios(**arrays, minimum_norm=any(r.minimum_norm for r in each))

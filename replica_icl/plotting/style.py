@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-THEORY_LIMIT: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"}
-"""Theory in the thermodynamic limit: thin and dashed."""
-THEORY_FINITE: dict[str, Any] = {"linewidth": 2.2, "linestyle": "-"}
-"""Theory at finite size: thick."""
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+
+THEORY: dict[str, tuple[str, dict[str, Any]]] = {
+    "limit": ("theory, limit", {"color": GREY, "linewidth": 1.0, "linestyle": "--"}),
+    "finite size": ("theory, finite size", {"color": BLUE, "linewidth": 2.2, "alpha": 0.75}),
+    "without reaction": (
+        "theory, no Onsager reaction",
+        {"color": ORANGE, "linewidth": 2.2, "linestyle": "-", "alpha": 0.75},
+    ),
+}
+"""Level of theory -> label and line: the limit thin and dashed, finite size thick."""
+
 SIMULATION: dict[str, Any] = {
+    "color": GREEN,
     "linestyle": "none",
     "marker": "o",
     "markersize": 5.5,
@@ -18,20 +27,20 @@ SIMULATION: dict[str, Any] = {
     "capsize": 2.5,
 }
 """Our simulation: open circles with standard errors."""
+
 PUBLISHED: dict[str, Any] = {
+    "color": "black",
     "linestyle": "none",
     "marker": "x",
-    "markersize": 6.5,
-    "markeredgewidth": 1.6,
+    "markersize": 6.0,
+    "markeredgewidth": 1.5,
     "capsize": 2.5,
 }
 """Published points: crosses with standard errors."""
 
-BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
-
 RC = {
     "font.size": 9,
-    "axes.labelsize": 10,
+    "axes.labelsize": 9.5,
     "legend.fontsize": 7.5,
     "axes.spines.top": False,
     "axes.spines.right": False,

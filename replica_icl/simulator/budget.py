@@ -1,4 +1,4 @@
-"""What a realisation costs, estimated before any work: memory against what there is, and time."""
+"""What a realisation costs, estimated before any work, and the plan that fits into memory."""
 
 from __future__ import annotations
 
@@ -7,46 +7,68 @@ import os
 
 from replica_icl.errors import MemoryEstimateError
 from replica_icl.setting import Setting
-from replica_icl.simulator.ground_state import Algorithm
+from replica_icl.simulator.algorithms import Algorithm, choose_algorithm, matrix_bytes, solve_seconds
+from replica_icl.simulator.features import block_size
+from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.prompts import batch_size
+
+FEATURES_SHARE = 0.5
+"""Share of the available memory that the features of one realisation may take before they are streamed."""
 
 GIB = 2**30
 _FIXED_BYTES = 100 * 2**20  # chunks of pair products, small arrays
-_FLOP_SECONDS = 1 / 2e10  # one core, double precision matrix products
 _NORMAL_SECONDS = 1.3e-8  # one Gaussian number
 
 
-def matrix_bytes(setting: Setting, algorithm: Algorithm) -> int:
-    """Bytes of the square matrices of a solve: the factor, its ingredients, and at finite beta the inverse.
-
-    Dense: S (D(D+1) square) plus its distinct entries (a quarter of it). Dual: the two kernels of which
-    Phi Phi^T is the product (P square).
-    """
-    thermal = math.isfinite(setting.beta)
-    if algorithm == "dense":
-        return int(8 * setting.acting_weights**2 * (1.3 + thermal))
-    return 8 * setting.P**2 * (5 if thermal else 2)
+def feature_bytes(setting: Setting) -> int:
+    """Bytes of the features of all prompts."""
+    return 8 * setting.P * (2 * setting.D + 2)
 
 
-def sample_bytes(setting: Setting) -> int:
-    """Bytes of the prompts: features of all of them, token batches of a few."""
-    batch = 8 * batch_size(setting) * (setting.N + 3) * (setting.D + 1)
+def sample_bytes(setting: Setting, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS) -> int:
+    """Bytes of the prompts: features of all of them or of a block, token batches of a few, the task matrix."""
+    block = 8 * block_size(setting.D) * (10 * setting.D + 8)
+    batch = 0 if law.sampler == "sufficient" else 8 * batch_size(setting) * (setting.N + 3) * (setting.D + 1)
     tasks = 0 if setting.K is None else 8 * setting.K * setting.D
-    return 8 * setting.P * (3 * setting.D + 4) + 3 * batch + tasks
+    return (0 if streaming else feature_bytes(setting)) + block + 3 * batch + tasks
 
 
-def realisation_bytes(setting: Setting, algorithm: Algorithm) -> int:
+def realisation_bytes(
+    setting: Setting, algorithm: Algorithm, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS
+) -> int:
     """Estimated peak memory of one realisation."""
-    return matrix_bytes(setting, algorithm) + sample_bytes(setting) + _FIXED_BYTES
+    matrices = matrix_bytes(setting.P, setting.D, algorithm, math.isfinite(setting.beta))
+    if algorithm == "dual" and streaming:  # the kernel needs all prompts at once
+        matrices += feature_bytes(setting)
+    return matrices + sample_bytes(setting, streaming, law) + _FIXED_BYTES
 
 
-def realisation_seconds(setting: Setting, algorithm: Algorithm) -> float:
+def pass_seconds(setting: Setting, law: PromptLaw = GAUSSIAN_PROMPTS) -> float:
+    """Estimated time of drawing all prompts once."""
+    numbers = setting.N * setting.D if law.sampler == "tokens" else 3 * setting.D
+    return _NORMAL_SECONDS * setting.P * numbers
+
+
+def realisation_seconds(
+    setting: Setting, algorithm: Algorithm, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS
+) -> float:
     """Estimated time of one realisation on one core, good to a factor of two or so."""
-    D, P, n = setting.D, setting.P, setting.acting_weights
-    products = P * n**2 / 2 if algorithm == "dense" else 4 * P**2 * D
-    size = n if algorithm == "dense" else P
-    solve = size**3 / 3 * (3 if math.isfinite(setting.beta) else 1)
-    return 1e-3 + _NORMAL_SECONDS * P * setting.N * D + _FLOP_SECONDS * (products + solve)
+    draw = pass_seconds(setting, law)
+    solve = solve_seconds(
+        setting.P,
+        setting.D,
+        algorithm,
+        ridge=setting.ridge,
+        scale=_context_scale(setting),
+        thermal=math.isfinite(setting.beta),
+        pass_seconds=draw if streaming else 0.0,
+    )
+    return 1e-3 + draw + solve
+
+
+def _context_scale(setting: Setting) -> float:
+    """E |c|^2/D, the typical eigenvalue of the second moment of c."""
+    return (1 + (setting.D + 1 + setting.noise * setting.D) / setting.N) / setting.D
 
 
 def available_bytes() -> int:
@@ -61,21 +83,47 @@ def available_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_memory(setting: Setting, algorithm: Algorithm) -> None:
-    """Refuse a realisation that cannot fit in memory.
+def plan(
+    setting: Setting,
+    algorithm: str | None = None,
+    streaming: bool | None = None,
+    law: PromptLaw = GAUSSIAN_PROMPTS,
+) -> tuple[Algorithm, bool]:
+    """Whether to stream the prompts, then the cheapest algorithm that fits into memory.
+
+    Args:
+        setting: the experiment.
+        algorithm: a name, or None to choose (`choose_algorithm`).
+        streaming: None: if the features would take more than `FEATURES_SHARE` of the available memory.
+        law: of the prompts, with its sampler.
 
     Raises:
-        MemoryEstimateError: naming the parameter that costs most (D: dense matrix; P: kernel or prompts), its
-            value, the estimate and what is available.
+        ParameterError: an algorithm that does not fit the setting.
+        MemoryEstimateError: one realisation does not fit; it names the parameter that costs most (D: dense
+            matrix; P: kernel or prompts), its value, the estimate and what is available.
     """
-    estimate, available = realisation_bytes(setting, algorithm), available_bytes()
+    available = available_bytes()
+    streamed = feature_bytes(setting) > FEATURES_SHARE * available if streaming is None else streaming
+    chosen = choose_algorithm(
+        setting.P,
+        setting.D,
+        setting.ridge,
+        setting.minimum_norm,
+        algorithm,
+        scale=_context_scale(setting),
+        thermal=math.isfinite(setting.beta),
+        pass_seconds=pass_seconds(setting, law) if streamed else 0.0,
+        memory=available - sample_bytes(setting, streamed, law) - _FIXED_BYTES,
+    )
+    estimate = realisation_bytes(setting, chosen, streamed, law)
     if estimate <= available:
-        return
-    dense = algorithm == "dense" and matrix_bytes(setting, algorithm) >= sample_bytes(setting)
+        return chosen, streamed
+    matrices = matrix_bytes(setting.P, setting.D, chosen, math.isfinite(setting.beta))
+    dense = chosen == "dense" and matrices >= sample_bytes(setting, streamed, law)
     name, value = ("D", setting.D) if dense else ("P", setting.P)
     raise MemoryEstimateError(
         name,
         value,
-        f"one realisation ({algorithm}) would need {estimate / GIB:.1f} GiB of memory, "
+        f"one realisation ({chosen}) would need {estimate / GIB:.1f} GiB of memory, "
         f"{available / GIB:.1f} GiB are available",
     )

@@ -16,13 +16,9 @@ from tqdm import tqdm
 from replica_icl import __version__
 from replica_icl.errors import SolveError
 from replica_icl.setting import Setting, check_integer
-from replica_icl.simulator.budget import (
-    available_bytes,
-    check_memory,
-    realisation_bytes,
-    realisation_seconds,
-)
-from replica_icl.simulator.ground_state import Algorithm, choose_algorithm
+from replica_icl.simulator.algorithms import Algorithm
+from replica_icl.simulator.budget import available_bytes, plan, realisation_bytes, realisation_seconds
+from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.observables import Estimate
 from replica_icl.simulator.realisation import fix_tasks, realise
 from replica_icl.simulator.streams import tasks_digest
@@ -44,9 +40,11 @@ class Provenance:
         setting: the experiment, with K set when a task matrix was given.
         seed: of the random streams.
         realisations: how many.
-        algorithm: "dense" or "dual", the one used.
+        algorithm: "dense", "dual" or "cg", the one used.
         version: of the package.
         tasks_sha256: digest of a given task matrix, None when tasks were drawn.
+        law: of the prompts, with the sampler that drew them.
+        streaming: whether the prompts were drawn again on every pass.
     """
 
     setting: Setting
@@ -55,6 +53,8 @@ class Provenance:
     algorithm: Algorithm
     version: str
     tasks_sha256: str | None
+    law: PromptLaw
+    streaming: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +105,8 @@ class _Job:
     index: int
     algorithm: Algorithm
     tasks: Array | None
+    law: PromptLaw
+    streaming: bool
 
 
 @dataclass(frozen=True)
@@ -119,25 +121,39 @@ class _Outcome:
 def _run(job: _Job) -> _Outcome:
     """Realise one job; a failed solve becomes an outcome that says why."""
     try:
-        values = realise(job.setting, job.seed, job.index, job.algorithm, job.tasks).values
+        done = realise(job.setting, job.seed, job.index, job.algorithm, job.tasks, job.law, job.streaming)
     except SolveError as error:
         return _Outcome(job.index, {}, str(error))
+    values = done.values
     broken = [name for name, value in values.items() if not np.isfinite(value)]
     return _Outcome(job.index, values, f"not finite: {', '.join(broken)}" if broken else None)
 
 
-def _choose_workers(workers: int | None, setting: Setting, realisations: int, algorithm: Algorithm) -> int:
+def _choose_workers(
+    workers: int | None,
+    setting: Setting,
+    realisations: int,
+    algorithm: Algorithm,
+    streaming: bool = False,
+    law: PromptLaw = GAUSSIAN_PROMPTS,
+) -> int:
     """Number of processes: as asked or one per processor for long jobs, never more than memory holds."""
     if workers is None:
-        long = realisation_seconds(setting, algorithm) * realisations > PARALLEL_SECONDS
+        long = realisation_seconds(setting, algorithm, streaming, law) * realisations > PARALLEL_SECONDS
         wanted = (os.cpu_count() or 1) if long and may_spawn() else 1
     else:
         wanted = check_integer("workers", workers, 1)
-    fitting = max(1, available_bytes() // realisation_bytes(setting, algorithm))
+    fitting = max(1, available_bytes() // realisation_bytes(setting, algorithm, streaming, law))
     chosen = min(wanted, realisations, fitting)
     if fitting < min(wanted, realisations):
         _log.info("%d workers instead of %d: no memory for more", chosen, wanted)
     return chosen
+
+
+def _announce(seconds: float) -> None:
+    """Say before a job of more than ten minutes how long it may take."""
+    if seconds > 600:
+        _log.info("estimated time: about %.2g hours", seconds / 3600)
 
 
 def _with_progress(outcomes: Iterable[_Outcome], total: int) -> Iterator[_Outcome]:
@@ -160,6 +176,11 @@ def simulate(
     algorithm: str | None = None,
     progress: bool = False,
     tasks: ArrayLike | None = None,
+    *,
+    prompts: str = "tokens",
+    law: str = "gaussian",
+    task_law: str | None = None,
+    streaming: bool | None = None,
 ) -> SimulatedEnsemble:
     """Simulate R independent realisations of the disorder, token by token, and solve each exactly.
 
@@ -174,9 +195,18 @@ def simulate(
         realisations: R >= 1.
         seed: >= 0. Realisation r depends on the setting, the seed, the tasks and r only.
         workers: processes; None: one per processor for a long job, else serial. Results do not depend on it.
-        algorithm: "dense", "dual" or None for the smaller matrix.
+        algorithm: "dense", "dual", "cg" (no matrix; not at finite beta) or None for the cheapest: the smaller
+            matrix, or none where it is large and well conditioned or does not fit.
         progress: report progress on a terminal, or in log lines of level INFO.
         tasks: (K, D) task matrix shared by all realisations; it fixes K. None: a new one per realisation.
+        prompts: "tokens", or "sufficient": features drawn directly, in O(D) numbers per prompt. The law is the
+            same, the random numbers are others.
+        law: of the entries of tokens and queries, and of tasks unless `task_law` says otherwise: "gaussian",
+            or to probe universality "rademacher", "uniform", "student-t[:DOF]", "sparse[:DENSITY]", all of
+            unit variance. Test prompts and new tasks have the law of the training ones.
+        task_law: of the entries of tasks.
+        streaming: draw the prompts again on every pass instead of keeping them, for P beyond memory; the same
+            result to rounding. None: if they would take more than half of the available memory.
 
     Raises:
         ParameterError: bad input, before any work.
@@ -185,10 +215,11 @@ def simulate(
     """
     R, checked_seed = check_integer("realisations", realisations, 1), check_integer("seed", seed, 0)
     fixed, given = fix_tasks(setting, tasks)
-    chosen = choose_algorithm(fixed.P, fixed.D, fixed.ridge, fixed.minimum_norm, algorithm)
-    check_memory(fixed, chosen)
-    processes = _choose_workers(workers, fixed, R, chosen)
-    jobs = [_Job(fixed, checked_seed, index, chosen, given) for index in range(R)]
+    prompt_law = PromptLaw.of(prompts, law, task_law)
+    chosen, streamed = plan(fixed, algorithm, streaming, prompt_law)
+    processes = _choose_workers(workers, fixed, R, chosen, streamed, prompt_law)
+    _announce(realisation_seconds(fixed, chosen, streamed, prompt_law) * R / processes)
+    jobs = [_Job(fixed, checked_seed, index, chosen, given, prompt_law, streamed) for index in range(R)]
     outcomes = ordered_map(_run, jobs, processes)
     collected: list[dict[str, float]] = []
     for outcome in _with_progress(outcomes, R) if progress else outcomes:
@@ -197,4 +228,5 @@ def simulate(
         collected.append(outcome.values)
     values = {name: np.array([one[name] for one in collected]) for name in collected[0]}
     digest = None if given is None else tasks_digest(given)
-    return SimulatedEnsemble(values, Provenance(fixed, checked_seed, R, chosen, __version__, digest))
+    provenance = Provenance(fixed, checked_seed, R, chosen, __version__, digest, prompt_law, streamed)
+    return SimulatedEnsemble(values, provenance)

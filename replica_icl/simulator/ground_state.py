@@ -1,33 +1,39 @@
-"""The exact ground state of the energy, by one Cholesky factorisation.
+"""The exact ground state of the energy, by one Cholesky factorisation or by conjugate gradients.
 
 Dense: (S + lambda_0) sigma = h over the D(D+1) acting weights. Dual: (Phi Phi^T + P lambda_0) alpha = y~ over
-the P prompts, sigma = Phi^T alpha. The two agree for lambda_0 > 0; the smaller matrix is taken. At
-lambda_0 = 0 the dense system is the least-squares solution (P >= D(D+1)) and the dual one the interpolating
-solution of least norm (P <= D(D+1)). Energy: Li et al., arXiv:2408.02288.
+the P prompts, sigma = Phi^T alpha. The two agree for lambda_0 > 0. At lambda_0 = 0 the dense system is the
+least-squares solution (P >= D(D+1)) and the dual one the interpolating solution of least norm (P <= D(D+1)).
+Conjugate gradients (`matrix_free.py`) solve the smaller of the two without forming it.
+Energy: Li et al., arXiv:2408.02288.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from replica_icl.errors import ParameterError, SolveError
-from replica_icl.setting import check_real
-from replica_icl.simulator.features import Features
-from replica_icl.simulator.hamiltonian import energy
+from replica_icl.errors import SolveError
+from replica_icl.setting import check_integer, check_real
+from replica_icl.simulator.algorithms import Algorithm, choose_algorithm
+from replica_icl.simulator.budget import available_bytes
+from replica_icl.simulator.features import FeatureSource
+from replica_icl.simulator.krylov import MAX_ITERATIONS
+from replica_icl.simulator.matrix_free import NormalEquations
+from replica_icl.simulator.workers import one_thread
 
 Array = NDArray[np.float64]
-Algorithm = Literal["dense", "dual"]
-ALGORITHMS: tuple[Algorithm, ...] = ("dense", "dual")
 
 RESIDUAL_MAX = 1e-7
-"""Largest relative residual of the linear system (recomputed from the features) that counts as solved."""
+"""Largest relative residual of a factorised system (recomputed from the features) that counts as solved."""
+
+THREADS_FROM = 1000
+"""Size of a matrix from which BLAS may use several threads: below, on busy processors, they only wait."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,53 +44,31 @@ class GroundState:
         W: shape (D+1, D+1), first index context side; the last column, which never acts, is zero.
         features: the prompts that it was trained on.
         ridge: lambda_0.
-        algorithm: "dense" or "dual".
+        algorithm: "dense", "dual" or "cg".
         factor: lower Cholesky factor of S + lambda_0 (dense, D(D+1) square) or of Phi Phi^T + P lambda_0
-            (dual, P square); its upper triangle is zero.
+            (dual, P square); its upper triangle is zero. None for cg.
+        residual: relative residual, recomputed through the features: of the system that was factorised, or of
+            the normal equations (S + lambda_0) sigma = h for cg.
+        iterations: of conjugate gradients, 0 for a factorisation.
     """
 
     W: Array
-    features: Features
+    features: FeatureSource
     ridge: float
     algorithm: Algorithm
-    factor: Array
+    factor: Array | None
+    residual: float
+    iterations: int = 0
 
     @cached_property
     def training_error(self) -> float:
         """(1/P) sum (y~ - y^)^2."""
-        return float(np.mean((self.features.target - self.features.predict(self.W)) ** 2))
+        return self.features.mean_squared_residual(self.W)
 
     @cached_property
     def energy(self) -> float:
         """Ground-state energy E_0 = E(W)."""
-        return energy(self.features, self.W, self.ridge)
-
-
-def choose_algorithm(
-    P: int, D: int, ridge: float, minimum_norm: bool = False, algorithm: str | None = None
-) -> Algorithm:
-    """The algorithm that a solve will use: the one asked for, or the smaller matrix.
-
-    Raises:
-        ParameterError: unknown algorithm; or at ridge 0 one whose matrix is singular, or a ground state
-            that is not unique without `minimum_norm`.
-    """
-    n = D * (D + 1)
-    if algorithm is not None and algorithm not in ALGORITHMS:
-        raise ParameterError("algorithm", algorithm, f"must be one of {', '.join(ALGORITHMS)}")
-    if ridge == 0 and n > P and not minimum_norm:
-        raise ParameterError(
-            "ridge",
-            ridge,
-            f"must be positive when P = {P} is below D (D + 1) = {n}, or ask for the minimum norm",
-        )
-    if ridge == 0 and algorithm == "dense" and n > P:
-        raise ParameterError("algorithm", algorithm, f"must be dual at ridge 0 with P = {P} < D (D + 1) = {n}")
-    if ridge == 0 and algorithm == "dual" and n < P:
-        raise ParameterError("algorithm", algorithm, f"must be dense at ridge 0 with P = {P} > D (D + 1) = {n}")
-    if algorithm is not None:
-        return "dense" if algorithm == "dense" else "dual"
-    return "dual" if n > P else "dense"
+        return 0.5 * self.training_error + 0.5 * self.ridge * float(np.sum(self.W**2))
 
 
 def cholesky(matrix: Array, name: str) -> Array:
@@ -104,54 +88,77 @@ def cholesky(matrix: Array, name: str) -> Array:
     return factor
 
 
-def _solve(factor: Array, apply: Callable[[Array], Array], right: Array, name: str) -> Array:
-    """Solve with a factor, refine once against the matrix applied through the features, and check."""
+def _solve(factor: Array, apply: Callable[[Array], Array], right: Array, name: str) -> tuple[Array, float]:
+    """Solve with a factor, refine once against the matrix applied through the features, check the residual."""
     solution = scipy.linalg.cho_solve((factor, True), right, check_finite=False)
     residual = right - apply(solution)
     solution += scipy.linalg.cho_solve((factor, True), residual, check_finite=False)
     relative = float(np.linalg.norm(right - apply(solution)) / max(float(np.linalg.norm(right)), 1e-300))
     if not relative < RESIDUAL_MAX:
         raise SolveError(f"the {name} was solved to a relative residual of {relative:.1e} only")
-    return solution
+    return solution, relative
 
 
 def ground_state(
-    features: Features, ridge: float, *, algorithm: str | None = None, minimum_norm: bool = False
+    features: FeatureSource,
+    ridge: float,
+    *,
+    algorithm: str | None = None,
+    minimum_norm: bool = False,
+    max_iterations: int | None = None,
 ) -> GroundState:
     """The weights of least energy, exactly.
 
     Args:
         features: P prompts.
         ridge: lambda_0 >= 0.
-        algorithm: "dense", "dual" or None for the smaller matrix (dual when P < D(D+1)).
+        algorithm: "dense", "dual", "cg" or None for the cheapest (`choose_algorithm`): the smaller matrix, or
+            none when it is large and well conditioned or does not fit into memory.
         minimum_norm: at ridge 0 and P < D(D+1), the interpolating solution of least norm. Without effect
             where the ground state is unique.
+        max_iterations: of conjugate gradients; None: `krylov.MAX_ITERATIONS`.
 
     Raises:
         ParameterError: bad ridge or algorithm, or no unique ground state.
-        SolveError: numerically singular, or not solved to `RESIDUAL_MAX`.
+        SolveError: numerically singular, or not solved to `RESIDUAL_MAX` (cg: `algorithms.TOLERANCE`).
     """
     lambda_0 = check_real("ridge", ridge)
+    limit = MAX_ITERATIONS if max_iterations is None else check_integer("max_iterations", max_iterations, 1)
     P, D = features.P, features.D
-    chosen = choose_algorithm(P, D, lambda_0, minimum_norm, algorithm)
-    if chosen == "dense":
-        matrix, shift, name = features.gram(), lambda_0, "second moment of the features plus ridge"
-    else:
-        matrix, shift, name = features.kernel(), P * lambda_0, "kernel of the prompts plus P ridge"
-    matrix[np.diag_indices_from(matrix)] += shift
-    factor = cholesky(matrix, name)
+    first = next(features.blocks()).context[:, :D]
+    scale = float(np.mean(first**2))
+    chosen = choose_algorithm(P, D, lambda_0, minimum_norm, algorithm, scale=scale, memory=available_bytes())
+    if chosen == "cg":
+        solved = NormalEquations(features, lambda_0).ground_state(limit)
+        weights = np.pad(solved.solution, ((0, 0), (0, 1)))
+        return GroundState(weights, features, lambda_0, chosen, None, solved.residual, solved.iterations)
+    return _factorise(features, lambda_0, chosen)
+
+
+def _factorise(features: FeatureSource, ridge: float, algorithm: Algorithm) -> GroundState:
+    """The ground state by a Cholesky factor, kept for the Boltzmann measure."""
+    P, D = features.P, features.D
+    size = features.acting_weights if algorithm == "dense" else P
+    with one_thread() if size < THREADS_FROM else nullcontext():
+        if algorithm == "dense":
+            matrix, shift, name = features.gram(), ridge, "second moment of the features plus ridge"
+        else:
+            matrix, shift, name = features.kernel(), P * ridge, "kernel of the prompts plus P ridge"
+        matrix[np.diag_indices_from(matrix)] += shift
+        factor = cholesky(matrix, name)
 
     def regularised_gram(sigma: Array) -> Array:
         acting = sigma.reshape(D + 1, D)
-        return (features.apply_transpose(features.apply(acting)) / P + lambda_0 * acting).ravel()
+        return (features.apply_gram(acting) + ridge * acting).ravel()
 
     def regularised_kernel(alpha: Array) -> Array:
-        return features.apply(features.apply_transpose(alpha)) + P * lambda_0 * alpha
+        return features.apply(features.apply_transpose(alpha)) + P * ridge * alpha
 
-    if chosen == "dense":
-        fields = (features.apply_transpose(features.target) / P).ravel()
-        acting = _solve(factor, regularised_gram, fields, name).reshape(D + 1, D)
-    else:
-        alpha = _solve(factor, regularised_kernel, features.target, name)
-        acting = features.apply_transpose(alpha)
-    return GroundState(np.pad(acting, ((0, 0), (0, 1))), features, lambda_0, chosen, factor)
+    with one_thread():
+        if algorithm == "dense":
+            sigma, residual = _solve(factor, regularised_gram, features.fields().ravel(), name)
+            acting = sigma.reshape(D + 1, D)
+        else:
+            alpha, residual = _solve(factor, regularised_kernel, features.target, name)
+            acting = features.apply_transpose(alpha)
+    return GroundState(np.pad(acting, ((0, 0), (0, 1))), features, ridge, algorithm, factor, residual)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica_icl.errors import ParameterError
 from replica_icl.setting import check_real
 from replica_icl.simulator.attention import check_weights
-from replica_icl.simulator.features import Features
+from replica_icl.simulator.features import FeatureSource
 
 Array = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ class Hamiltonian:
         return float(self.constant - self.h @ sigma - pairs + 0.5 * np.sum(self.lam * sigma**2))
 
 
-def hamiltonian(features: Features, ridge: float, all_weights: bool = False) -> Hamiltonian:
+def hamiltonian(features: FeatureSource, ridge: float, all_weights: bool = False) -> Hamiltonian:
     """Map features to (J, h, lambda) explicitly.
 
     Args:
@@ -92,8 +92,16 @@ def hamiltonian(features: Features, ridge: float, all_weights: bool = False) -> 
     return Hamiltonian(rows.T @ features.target / P, J, lam, constant, features.D, all_weights)
 
 
-def energy(features: Features, W: ArrayLike, ridge: float) -> float:
+def energy(features: FeatureSource, W: ArrayLike, ridge: float) -> float:
     """E(W) = (1/2P) sum (y~ - y^)^2 + (lambda_0/2) |W|^2, directly; |W|^2 over the full matrix."""
     matrix = check_weights(W, features.D)
-    residual = features.target - features.predict(matrix)
-    return float(0.5 * np.mean(residual**2) + 0.5 * check_real("ridge", ridge) * np.sum(matrix**2))
+    lambda_0 = check_real("ridge", ridge)
+    return 0.5 * features.mean_squared_residual(matrix) + 0.5 * lambda_0 * float(np.sum(matrix**2))
+
+
+def gradient(features: FeatureSource, W: ArrayLike, ridge: float) -> Array:
+    """dE/dW over the full matrix, shape (D+1, D+1); on the last column it is lambda_0 W alone."""
+    matrix = check_weights(W, features.D)
+    result = check_real("ridge", ridge) * matrix
+    result[:, :-1] += features.apply_gram(np.ascontiguousarray(matrix[:, :-1])) - features.fields()
+    return result

@@ -1,11 +1,15 @@
 """Scores of a weight matrix: test errors, exact and by fresh prompts, and overlaps.
 
-The moments of a linear-attention context vector given its task w, with sigma^2 = |w|^2/D + rho (Wick):
+The moments of a linear-attention context vector given its task w, with v = w/sqrt(D), sigma^2 = |v|^2 + rho and
+tokens of independent symmetric entries of unit variance and excess kurtosis kappa (0 for Gaussian ones):
 
-    E[c] = w/sqrt(D),   E[c c^T] = (1 + 1/N) w w^T/D + (sigma^2/N) I,
-    E[l] = sigma^2,     E[l^2] = sigma^4 (1 + 2/N),   E[l c] = sigma^2 (1 + 2/N) w/sqrt(D).
+    E[c] = v,          E[c c^T] = (1 + 1/N) v v^T + (sigma^2/N) I + (kappa/N) diag(v^2),
+    E[l] = sigma^2,    E[l^2] = sigma^4 (1 + 2/N) + (kappa/N) sum v^4,    E[l c] = sigma^2 (1 + 2/N) v + (kappa/N) v^3,
 
-Averaged over w ~ N(0, I) they give the diagonal matrix G = E c~ c~^T of Li et al., arXiv:2408.02288.
+with powers taken entry by entry. They are E y x = v, E y^2 x x^T = 2 v v^T + sigma^2 I + kappa diag(v^2),
+E y^3 x = 3 sigma^2 v + kappa v^3 and E y^4 = 3 sigma^4 + kappa sum v^4 of one labelled token, put together over
+independent tokens. Averaged over tasks of independent symmetric entries they give a diagonal matrix G = E c~ c~^T,
+that of Li et al., arXiv:2408.02288, in the Gaussian case. Queries enter by their variance alone.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica_icl.setting import Setting, check_integer, check_real
 from replica_icl.simulator.attention import check_weights, predictions, prompt_matrix
-from replica_icl.simulator.features import Features
+from replica_icl.simulator.features import FeatureSource
+from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.prompts import check_tasks, prompt_batches
 
 Array = NDArray[np.float64]
@@ -57,21 +62,23 @@ class Overlaps:
     contrast: float
 
 
-def context_moments(D: int, N: int, noise: float = 0.0) -> Array:
-    """Diagonal of G = E c~ c~^T over new tasks w ~ N(0, I), shape (D+1,), test context N and noise.
+def context_moments(D: int, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIAN_PROMPTS) -> Array:
+    """Diagonal of G = E c~ c~^T over new tasks of the law, shape (D+1,), test context N and noise.
 
-    The D entries of the block are (1 + (D+1)/N + rho D/N)/D, the corner is
-    (1 + 2/N) (1 + 2/D + 2 rho + rho^2).
+    With excess kurtoses kappa of the tokens and kappa_w of the tasks the D entries of the block are
+    (1 + (D + 1 + kappa)/N + rho D/N)/D, the corner is
+    (1 + 2/N) (1 + (2 + kappa_w)/D + 2 rho + rho^2) + kappa (3 + kappa_w)/(N D).
     """
     D, N = check_integer("D", D, 1), check_integer("N", N, 1)
     rho = check_real("noise", noise)
-    moments = np.full(D + 1, (1 + (D + 1) / N + rho * D / N) / D)
-    moments[D] = (1 + 2 / N) * (1 + 2 / D + 2 * rho + rho**2)
+    kappa, kappa_w = law.tokens.excess, law.tasks.excess
+    moments = np.full(D + 1, (1 + (D + 1 + kappa) / N + rho * D / N) / D)
+    moments[D] = (1 + 2 / N) * (1 + (2 + kappa_w) / D + 2 * rho + rho**2) + kappa * (3 + kappa_w) / (N * D)
     return moments
 
 
-def icl_error(W: ArrayLike, N: int, noise: float = 0.0) -> float:
-    """e_ICL, mean squared error on prompts with new tasks w ~ N(0, I), exact for any W.
+def icl_error(W: ArrayLike, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIAN_PROMPTS) -> float:
+    """e_ICL, mean squared error on prompts with new tasks, w ~ N(0, I) or of the law, exact for any W.
 
     e = 1 + rho - 2 tr(W_DD)/D + tr(W W^T G) over the acting columns of W.
 
@@ -79,18 +86,19 @@ def icl_error(W: ArrayLike, N: int, noise: float = 0.0) -> float:
         W: shape (D+1, D+1), first index context side; D is inferred, the last column is ignored.
         N: context length of the test prompts, >= 1.
         noise: label noise rho of the test prompts, on context labels and target.
+        law: of the test prompts and their tasks.
 
     Raises:
         ParameterError: bad W, N or noise.
     """
     matrix = check_weights(W)
     D = len(matrix) - 1
-    moments = context_moments(D, N, noise)
+    moments = context_moments(D, N, noise, law)
     acting = matrix[:, :D]
     return float(1 + noise - 2 * np.trace(acting) / D + moments @ np.sum(acting**2, axis=1))
 
 
-def idg_error(W: ArrayLike, tasks: ArrayLike, N: int, noise: float = 0.0) -> float:
+def idg_error(W: ArrayLike, tasks: ArrayLike, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIAN_PROMPTS) -> float:
     """e_IDG, mean squared error on prompts whose task is uniform over given tasks, exact for any W.
 
     Given w it is |w|^2/D + rho - 2 E[c~]^T A w/sqrt(D) + tr(A A^T E[c~ c~^T]), A = W[:, :D], by the moments
@@ -101,6 +109,7 @@ def idg_error(W: ArrayLike, tasks: ArrayLike, N: int, noise: float = 0.0) -> flo
         tasks: shape (K, D).
         N: context length of the test prompts, >= 1.
         noise: label noise rho of the test prompts.
+        law: of the tokens of the test prompts.
 
     Raises:
         ParameterError: bad W, tasks, N or noise.
@@ -119,6 +128,10 @@ def idg_error(W: ArrayLike, tasks: ArrayLike, N: int, noise: float = 0.0) -> flo
         + 2 * variance * (1 + 2 / N) * (back @ last)
         + variance**2 * (1 + 2 / N) * (last @ last)
     )
+    kappa = law.tokens.excess
+    power += (
+        kappa / N * (w**2 @ np.sum(block**2, axis=1) + 2 * (w**3 @ block @ last) + np.sum(w**4, axis=1) * (last @ last))
+    )
     return float(np.mean(norm2 + rho - 2 * signal + power))
 
 
@@ -130,6 +143,7 @@ def error_by_prompts(
     n_prompts: int = 10_000,
     seed: int = 0,
     tasks: ArrayLike | None = None,
+    law: PromptLaw = GAUSSIAN_PROMPTS,
 ) -> Estimate:
     """Mean squared error on fresh prompts, token by token through the literal forward pass.
 
@@ -141,25 +155,26 @@ def error_by_prompts(
         noise: label noise of the test prompts.
         n_prompts: number of prompts, >= 1.
         seed: seed of the prompts.
-        tasks: shape (K, D), tasks of the prompts, drawn uniformly; None for new tasks w ~ N(0, I).
+        tasks: shape (K, D), tasks of the prompts, drawn uniformly; None for new tasks, w ~ N(0, I) or of the law.
+        law: of the prompts; they are drawn token by token whatever its sampler.
 
     Raises:
         ParameterError: bad input.
     """
     matrix = check_weights(W)
     count = check_integer("n_prompts", n_prompts, 1)
-    law = Setting(D=len(matrix) - 1, N=N, P=count, ridge=1.0, noise=noise)
+    setting = Setting(D=len(matrix) - 1, N=N, P=count, ridge=1.0, noise=noise)
     rng = np.random.default_rng(check_integer("seed", seed, 0))
     squared = [
         (prompts.target - predictions(prompt_matrix(prompts), matrix)) ** 2
-        for prompts in prompt_batches(law, count, rng, tasks)
+        for prompts in prompt_batches(setting, count, rng, tasks, law)
     ]
     return Estimate.of(np.concatenate(squared))
 
 
-def training_error(W: ArrayLike, features: Features) -> float:
+def training_error(W: ArrayLike, features: FeatureSource) -> float:
     """(1/P) sum (y~ - y^)^2 of any W on given prompts."""
-    return float(np.mean((features.target - features.predict(W)) ** 2))
+    return features.mean_squared_residual(W)
 
 
 def overlaps(W: ArrayLike) -> Overlaps:

@@ -1,7 +1,7 @@
 """Prompts, token by token: tasks, labelled context tokens, a query and its target.
 
 Source: Li et al., arXiv:2408.02288 (fresh Gaussian tasks); label noise and a finite number of tasks as in
-Lu et al., arXiv:2405.11751, with tasks drawn uniformly at random.
+Lu et al., arXiv:2405.11751, with tasks drawn uniformly at random. Entries of another law: `laws.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica_icl.errors import ParameterError
 from replica_icl.setting import Setting, check_integer
+from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 
 Array = NDArray[np.float64]
 
@@ -29,9 +30,9 @@ class Prompts:
 
     Attributes:
         tasks: w, shape (n, D), the task vector of each prompt.
-        tokens: x_i, shape (n, N, D), standard normal context tokens.
+        tokens: x_i, shape (n, N, D), context tokens, standard normal unless the law says otherwise.
         labels: y_i = w.x_i/sqrt(D) + eps_i, shape (n, N).
-        query: x~, shape (n, D), standard normal.
+        query: x~, shape (n, D), of the law of the tokens.
         target: y~ = w.x~/sqrt(D) + eps~, shape (n,); the target is as noisy as the labels.
     """
 
@@ -79,9 +80,9 @@ def check_tasks(tasks: ArrayLike, D: int, K: int | None = None) -> Array:
     return matrix
 
 
-def draw_tasks(setting: Setting, rng: np.random.Generator) -> Array | None:
-    """Draw the task matrix of one realisation, shape (K, D), entries N(0, 1); None for fresh tasks."""
-    return None if setting.K is None else rng.standard_normal((setting.K, setting.D))
+def draw_tasks(setting: Setting, rng: np.random.Generator, law: PromptLaw = GAUSSIAN_PROMPTS) -> Array | None:
+    """Draw the task matrix of one realisation, shape (K, D), entries of the task law; None for fresh tasks."""
+    return None if setting.K is None else law.tasks.draw(rng, (setting.K, setting.D))
 
 
 def batch_size(setting: Setting) -> int:
@@ -89,22 +90,33 @@ def batch_size(setting: Setting) -> int:
     return max(1, BATCH_BYTES // (8 * setting.N * setting.D))
 
 
-def _draw(setting: Setting, n: int, rng: np.random.Generator, tasks: Array | None) -> Prompts:
+def _draw(setting: Setting, n: int, rng: np.random.Generator, tasks: Array | None, law: PromptLaw) -> Prompts:
     """Draw n prompts in the order task, tokens, label noise, query, target noise (no noise at rho = 0)."""
     D, N = setting.D, setting.N
-    own = rng.standard_normal((n, D)) if tasks is None else tasks[rng.integers(len(tasks), size=n)]
-    tokens = rng.standard_normal((n, N, D))
+    own = law.tasks.draw(rng, (n, D)) if tasks is None else tasks[rng.integers(len(tasks), size=n)]
+    tokens = law.tokens.draw(rng, (n, N, D))
     labels = (tokens @ own[:, :, None])[:, :, 0] / np.sqrt(D)
     if setting.noise > 0:
         labels += np.sqrt(setting.noise) * rng.standard_normal((n, N))
-    query = rng.standard_normal((n, D))
+    query = law.tokens.draw(rng, (n, D))
     target = np.sum(own * query, axis=1) / np.sqrt(D)
     if setting.noise > 0:
         target += np.sqrt(setting.noise) * rng.standard_normal(n)
     return Prompts(own, tokens, labels, query, target)
 
 
-def draw_prompts(setting: Setting, n: int, rng: np.random.Generator, tasks: ArrayLike | None = None) -> Prompts:
+def _used_tasks(setting: Setting, rng: np.random.Generator, tasks: ArrayLike | None, law: PromptLaw) -> Array | None:
+    """Given tasks, checked; without any, those drawn at finite K and None for fresh ones."""
+    return draw_tasks(setting, rng, law) if tasks is None else check_tasks(tasks, setting.D, setting.K)
+
+
+def draw_prompts(
+    setting: Setting,
+    n: int,
+    rng: np.random.Generator,
+    tasks: ArrayLike | None = None,
+    law: PromptLaw = GAUSSIAN_PROMPTS,
+) -> Prompts:
     """Draw n prompts at once (all in memory: 8 n N D bytes).
 
     Args:
@@ -112,17 +124,21 @@ def draw_prompts(setting: Setting, n: int, rng: np.random.Generator, tasks: Arra
         n: number of prompts, >= 1 (`setting.P` is not used).
         rng: source of randomness, advanced by the call.
         tasks: (K, D) task matrix from which each prompt takes a row uniformly at random.
+        law: of the entries of tokens, queries and drawn tasks; its sampler is not used.
 
     Raises:
         ParameterError: bad n or tasks.
     """
     count = check_integer("n", n, 1)
-    matrix = draw_tasks(setting, rng) if tasks is None else check_tasks(tasks, setting.D, setting.K)
-    return _draw(setting, count, rng, matrix)
+    return _draw(setting, count, rng, _used_tasks(setting, rng, tasks, law), law)
 
 
 def prompt_batches(
-    setting: Setting, n: int, rng: np.random.Generator, tasks: ArrayLike | None = None
+    setting: Setting,
+    n: int,
+    rng: np.random.Generator,
+    tasks: ArrayLike | None = None,
+    law: PromptLaw = GAUSSIAN_PROMPTS,
 ) -> Iterator[Prompts]:
     """Yield n prompts in batches of `batch_size(setting)`; memory is bounded by a few times `BATCH_BYTES`.
 
@@ -130,8 +146,8 @@ def prompt_batches(
     the prompts are other ones than `draw_prompts` makes from the same seed.
     """
     left = check_integer("n", n, 1)
-    matrix = draw_tasks(setting, rng) if tasks is None else check_tasks(tasks, setting.D, setting.K)
+    matrix = _used_tasks(setting, rng, tasks, law)
     while left > 0:
         size = min(left, batch_size(setting))
-        yield _draw(setting, size, rng, matrix)
+        yield _draw(setting, size, rng, matrix, law)
         left -= size

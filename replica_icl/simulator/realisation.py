@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica_icl.setting import Setting
-from replica_icl.simulator.features import Features, draw_features
+from replica_icl.simulator.features import FeatureSource
 from replica_icl.simulator.gibbs import gibbs_errors, log_partition
 from replica_icl.simulator.ground_state import GroundState, ground_state
+from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.observables import icl_error, idg_error, overlaps
 from replica_icl.simulator.prompts import check_tasks, draw_tasks
-from replica_icl.simulator.streams import random_stream
+from replica_icl.simulator.streaming import StreamedFeatures
+from replica_icl.simulator.streams import random_streams
 
 Array = NDArray[np.float64]
 
@@ -24,12 +26,14 @@ class Instance:
     """The quenched disorder of one realisation.
 
     Attributes:
-        features: `setting.P` training prompts.
+        features: `setting.P` training prompts, in memory or by their seeds.
         tasks: the (K, D) training tasks; None for fresh tasks, one per prompt.
+        law: of the prompts.
     """
 
-    features: Features
+    features: FeatureSource
     tasks: Array | None
+    law: PromptLaw
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +63,29 @@ def fix_tasks(setting: Setting, tasks: ArrayLike | None) -> tuple[Setting, Array
     return replace(setting, K=len(matrix)), matrix
 
 
-def draw_instance(setting: Setting, seed: int = 0, realisation: int = 0, tasks: ArrayLike | None = None) -> Instance:
+def draw_instance(
+    setting: Setting,
+    seed: int = 0,
+    realisation: int = 0,
+    tasks: ArrayLike | None = None,
+    law: PromptLaw = GAUSSIAN_PROMPTS,
+    streaming: bool = False,
+) -> Instance:
     """The prompts that realisation number `realisation` of `simulate(setting, ..., seed)` trains on.
+
+    Args:
+        setting, seed, realisation, tasks: as in `simulate`.
+        law: of the prompts, with the sampler that draws them.
+        streaming: do not keep the prompts; they are the same ones.
 
     Raises:
         ParameterError: bad seed, index or tasks.
     """
     fixed, given = fix_tasks(setting, tasks)
-    rng = random_stream(fixed, seed, realisation, given)
-    used = draw_tasks(fixed, rng) if given is None else given
-    return Instance(draw_features(fixed, rng, used), used)
+    streams = random_streams(fixed, seed, realisation, given, law)
+    used = draw_tasks(fixed, streams.tasks(), law) if given is None else given
+    streamed = StreamedFeatures(fixed, used, law, streams)
+    return Instance(streamed if streaming else streamed.collect(), used, law)
 
 
 def realise(
@@ -77,28 +94,34 @@ def realise(
     realisation: int = 0,
     algorithm: str | None = None,
     tasks: ArrayLike | None = None,
+    law: PromptLaw = GAUSSIAN_PROMPTS,
+    streaming: bool = False,
 ) -> Realisation:
     """Draw, solve and score one realisation; arguments, observables and errors as in `simulate`.
+
+    Without an algorithm, a finite beta takes a factorisation, which its observables need.
 
     Raises:
         SolveError: the ground state could not be computed, or an observable is not finite.
     """
-    instance = draw_instance(setting, seed, realisation, tasks)
+    instance = draw_instance(setting, seed, realisation, tasks, law, streaming)
+    if algorithm is None and math.isfinite(setting.beta):
+        algorithm = "dual" if setting.P < setting.acting_weights else "dense"
     ground = ground_state(instance.features, setting.ridge, algorithm=algorithm, minimum_norm=setting.minimum_norm)
     return Realisation(instance, ground, observe(setting, instance, ground))
 
 
 def observe(setting: Setting, instance: Instance, ground: GroundState) -> dict[str, float]:
-    """Every observable of a ground state by name, tested at the context length and noise of the setting.
+    """Every observable of a ground state by name, tested at the context length, noise and law of training.
 
     For fresh tasks the law of the training tasks is that of new ones, so e_idg is e_icl.
     """
     N, noise = setting.N, setting.noise
-    e_icl = icl_error(ground.W, N, noise)
+    e_icl = icl_error(ground.W, N, noise, instance.law)
     overlap = overlaps(ground.W)
     values = {
         "e_icl": e_icl,
-        "e_idg": e_icl if instance.tasks is None else idg_error(ground.W, instance.tasks, N, noise),
+        "e_idg": e_icl if instance.tasks is None else idg_error(ground.W, instance.tasks, N, noise, instance.law),
         "train_error": ground.training_error,
         "m": overlap.m,
         "q": overlap.q,
@@ -106,7 +129,7 @@ def observe(setting: Setting, instance: Instance, ground: GroundState) -> dict[s
         "contrast": overlap.contrast,
     }
     if math.isfinite(setting.beta):
-        errors = gibbs_errors(ground, setting.beta, N, noise)
+        errors = gibbs_errors(ground, setting.beta, N, noise, instance.law)
         values["e_gibbs"] = errors.test
         values["train_gibbs"] = errors.training
         values["log_Z"] = log_partition(ground, setting.beta)

@@ -11,10 +11,11 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,6 +43,17 @@ def _without_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    """The BLAS libraries of this process; finding them takes ten milliseconds, capping them microseconds."""
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Cap BLAS at one thread for many small products: on busy processors more threads wait for each other."""
+    return _pools().limit(limits=1)
 
 
 def may_spawn() -> bool:

@@ -86,6 +86,37 @@ def test_ground_state_statistics_do_not_depend_on_temperature_or_algorithm() -> 
         np.testing.assert_allclose(dense.values[name], dual.values[name], rtol=1e-9)
 
 
+def test_conjugate_gradients_give_the_ground_state_statistics_and_refuse_a_temperature() -> None:
+    exact, iterated = simulate(COLD, 2, algorithm="dense"), simulate(COLD, 2, algorithm="cg")
+    assert iterated.provenance.algorithm == "cg"
+    for name in exact.values:
+        np.testing.assert_allclose(iterated.values[name], exact.values[name], rtol=1e-7)
+    with pytest.raises(ParameterError, match="algorithm = cg: must be dense or dual at finite beta"):
+        simulate(WARM, 2, algorithm="cg")
+
+
+def test_other_laws_are_simulated_scored_and_recorded() -> None:
+    signs = simulate(replace(COLD, K=4), 2, law="rademacher", task_law="sparse:0.5")
+    law = signs.provenance.law
+    assert (str(law.tokens), str(law.tasks), law.sampler) == ("rademacher", "sparse:0.5", "tokens")
+    one = realise(replace(COLD, K=4), law=law)
+    assert one.instance.tasks is not None
+    assert np.any(one.instance.tasks == 0)
+    assert signs.values["e_icl"][0] == pytest.approx(icl_error(one.ground.W, 9, 0.0, law), rel=1e-12)
+    assert signs.values["e_idg"][0] == pytest.approx(idg_error(one.ground.W, one.instance.tasks, 9, 0.0, law))
+    assert not equal(signs, simulate(replace(COLD, K=4), 2))
+    with pytest.raises(ParameterError, match="prompts = sufficient"):
+        simulate(COLD, 2, prompts="sufficient", law="uniform")
+
+
+def test_long_jobs_are_announced(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="replica_icl"):
+        ensemble._announce(599)
+        assert not caplog.records
+        ensemble._announce(7200)
+    assert caplog.records[0].getMessage() == "estimated time: about 2 hours"
+
+
 def test_mean_and_standard_error_over_realisations() -> None:
     result = simulate(COLD, 4, seed=1)
     values = result.values["m"]
@@ -147,17 +178,18 @@ def test_one_failure_among_many_is_not_averaged_away(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("setting", "parameter", "value"),
+    ("setting", "options", "parameter"),
     [
-        (Setting(D=2000, N=4, P=5_000_000, ridge=0.1), "D", 2000),
-        (Setting(D=2000, N=4, P=3_000_000, ridge=0.1), "P", 3_000_000),
-        (Setting(D=2, N=4, P=10**12, ridge=0.1), "P", 10**12),
+        (Setting(D=2000, N=4, P=5_000_000, ridge=0.1), {"algorithm": "dense"}, "D"),
+        (Setting(D=2000, N=4, P=5_000_000, ridge=0.1, beta=10.0), {}, "D"),
+        (Setting(D=2000, N=4, P=3_000_000, ridge=0.1), {"algorithm": "dual"}, "P"),
+        (Setting(D=2, N=4, P=10**12, ridge=0.1), {"streaming": False}, "P"),
     ],
 )
-def test_too_large_a_job_is_refused_before_any_work(setting: Setting, parameter: str, value: int) -> None:
+def test_too_large_a_job_is_refused_before_any_work(setting: Setting, options: dict[str, Any], parameter: str) -> None:
     with pytest.raises(MemoryEstimateError, match=r"would need .* GiB of memory, .* GiB are available") as caught:
-        simulate(setting, 1)
-    assert (caught.value.parameter, caught.value.value) == (parameter, value)
+        simulate(setting, 1, **options)
+    assert (caught.value.parameter, caught.value.value) == (parameter, getattr(setting, parameter))
 
 
 def test_workers_are_limited_by_memory_and_by_the_number_of_realisations(

@@ -12,6 +12,7 @@ from replica_icl.simulator.features import Features, draw_features
 from replica_icl.simulator.gibbs import gibbs_errors, gibbs_samples, log_determinant, log_partition
 from replica_icl.simulator.ground_state import GroundState, ground_state
 from replica_icl.simulator.hamiltonian import energy, hamiltonian
+from replica_icl.simulator.laws import PromptLaw
 from replica_icl.simulator.observables import Estimate, icl_error, training_error
 
 D, N, NOISE, RIDGE, BETA = 3, 5, 0.3, 0.2, 7.0
@@ -67,10 +68,12 @@ def test_log_partition_derivative_in_ridge_is_the_mean_square_weight() -> None:
     assert (up - down) / (2 * step) == pytest.approx(-0.5 * BETA * mean_square, rel=1e-8)
 
 
-@pytest.mark.parametrize("algorithm", ["dense", "dual"])
-def test_samples_have_the_mean_covariance_and_energy_of_the_measure(algorithm: str) -> None:
-    n = 6000
-    ground = ground_of(8, algorithm)
+@pytest.mark.parametrize(
+    ("algorithm", "P", "n"), [("dense", 8, 6000), ("dual", 8, 6000), ("cg", 8, 1000), ("cg", 30, 1500)]
+)
+def test_samples_have_the_mean_covariance_and_energy_of_the_measure(algorithm: str, P: int, n: int) -> None:
+    """Conjugate gradients perturb and solve in prompt space for P = 8 and in weight space for P = 30."""
+    ground = ground_of(P, algorithm)
     samples = gibbs_samples(ground, BETA, n, np.random.default_rng(2))
     assert samples.shape == (n, D + 1, D + 1)
     np.testing.assert_array_equal(samples[:, :, D], 0.0)
@@ -129,6 +132,26 @@ def test_ridgeless_measure_has_a_norm_with_enough_prompts_only() -> None:
     ):
         with pytest.raises(ParameterError, match="must be inf at ridge 0"):
             measure()
+
+
+def test_determinants_and_traces_are_not_to_be_had_without_a_factor() -> None:
+    ground = ground_of(8, "cg")
+    for measure in (
+        lambda: log_determinant(ground),
+        lambda: log_partition(ground, BETA),
+        lambda: gibbs_errors(ground, BETA, N),
+    ):
+        with pytest.raises(ParameterError, match="algorithm = cg: must be dense or dual"):
+            measure()
+
+
+def test_errors_know_the_law_of_the_test_prompts() -> None:
+    ground, law = ground_of(8), PromptLaw.of(law="rademacher")
+    samples = gibbs_samples(ground, BETA, 3000, np.random.default_rng(4))
+    measured = Estimate.of(np.array([icl_error(W, N, NOISE, law) for W in samples]))
+    assert measured.sem is not None
+    assert abs(measured.mean - gibbs_errors(ground, BETA, N, NOISE, law).test) < Z_MAX * measured.sem
+    assert abs(gibbs_errors(ground, BETA, N, NOISE).test - measured.mean) > Z_MAX * measured.sem
 
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, math.inf, math.nan])

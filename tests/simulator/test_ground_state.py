@@ -112,13 +112,13 @@ def test_singular_problems_raise_and_say_so() -> None:
 
 
 def test_wrong_usage_names_the_parameter() -> None:
-    with pytest.raises(ParameterError, match="algorithm = newton: must be one of dense, dual"):
+    with pytest.raises(ParameterError, match="algorithm = newton: must be one of dense, dual, cg"):
         ground_state(features_of(6), 0.1, algorithm="newton")
     with pytest.raises(ParameterError, match="ridge = 0"):
         ground_state(features_of(6), 0.0)
-    with pytest.raises(ParameterError, match="algorithm = dense: must be dual"):
+    with pytest.raises(ParameterError, match="algorithm = dense: must be dual or cg"):
         ground_state(features_of(6), 0.0, algorithm="dense", minimum_norm=True)
-    with pytest.raises(ParameterError, match="algorithm = dual: must be dense"):
+    with pytest.raises(ParameterError, match="algorithm = dual: must be dense or cg"):
         ground_state(features_of(60), 0.0, algorithm="dual")
     with pytest.raises(ParameterError, match="ridge = nan"):
         ground_state(features_of(6), float("nan"))

@@ -1,0 +1,159 @@
+"""Laws of the entries of tokens, queries and tasks, and the way in which a prompt is drawn.
+
+Every law is symmetric with zero mean and unit variance; apart from the Gaussian they probe universality. Label
+noise is always Gaussian. The exact test errors of `observables` need of a law its fourth moment and no more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replica_icl.errors import ParameterError
+
+Array = NDArray[np.float64]
+Family = Literal["gaussian", "rademacher", "uniform", "student-t", "sparse"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+Sampler = Literal["tokens", "sufficient"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+
+_DEFAULTS: dict[Family, float] = {"student-t": 5.0, "sparse": 0.1}
+
+
+@dataclass(frozen=True)
+class Law:
+    """A symmetric law of zero mean and unit variance; entries are independent.
+
+    Attributes:
+        family: gaussian; rademacher (signs); uniform on [-sqrt 3, sqrt 3]; student-t, rescaled; sparse, zero
+            but for a fraction of Gaussian entries of variance 1/density.
+        parameter: student-t: degrees of freedom, above 4 (default 5); sparse: density in (0, 1] (default 0.1);
+            None for the others.
+
+    Raises:
+        ParameterError: unknown family, or a parameter that is missing, superfluous or out of range.
+    """
+
+    family: Family = "gaussian"
+    parameter: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise ParameterError("law", self.family, f"must be one of {', '.join(FAMILIES)}")
+        value, has_parameter = self.parameter, self.family in _DEFAULTS
+        if has_parameter != (value is not None):
+            raise ParameterError("law", self, "must have a parameter" if has_parameter else "must have no parameter")
+        if value is not None and self.family == "student-t" and not 4 < value < math.inf:
+            raise ParameterError("law", self, "must have more than 4 degrees of freedom: a finite fourth moment")
+        if value is not None and self.family == "sparse" and not 0 < value <= 1:
+            raise ParameterError("law", self, "must have a density above 0 and at most 1")
+
+    def __str__(self) -> str:
+        return self.family if self.parameter is None else f"{self.family}:{self.parameter!r}"
+
+    @classmethod
+    def parse(cls, text: str, name: str = "law") -> Law:
+        """The law called "gaussian", "rademacher", "uniform", "student-t[:DOF]" or "sparse[:DENSITY]".
+
+        Raises:
+            ParameterError: no such law; `name` is the parameter that the message names.
+        """
+        family, colon, number = str(text).partition(":")
+        known = next((one for one in FAMILIES if one == family), None)
+        if known is None:
+            raise ParameterError(
+                name, text, "must be one of gaussian, rademacher, uniform, student-t[:DOF], sparse[:DENSITY]"
+            )
+        try:
+            return cls(known, float(number) if colon else _DEFAULTS.get(known))
+        except ParameterError as error:
+            raise ParameterError(name, text, error.allowed) from None
+        except ValueError:
+            raise ParameterError(name, text, f"must have a number after {family}:") from None
+
+    @property
+    def fourth_moment(self) -> float:
+        """E x^4; 3 for the Gaussian."""
+        value = self.parameter or 0.0
+        match self.family:
+            case "rademacher":
+                return 1.0
+            case "uniform":
+                return 9 / 5
+            case "student-t":
+                return 3 * (value - 2) / (value - 4)
+            case "sparse":
+                return 3 / value
+        return 3.0
+
+    @property
+    def excess(self) -> float:
+        """Excess kurtosis E x^4 - 3: zero for the Gaussian, -2 for signs."""
+        return self.fourth_moment - 3
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """Independent entries."""
+        value = self.parameter or 0.0
+        match self.family:
+            case "rademacher":
+                return np.where(rng.random(shape) < 0.5, -1.0, 1.0)
+            case "uniform":
+                return rng.uniform(-math.sqrt(3), math.sqrt(3), shape)
+            case "student-t":
+                return math.sqrt((value - 2) / value) * rng.standard_t(value, shape)
+            case "sparse":
+                occupied = rng.random(shape) < value
+                entries = np.zeros(shape)
+                entries[occupied] = rng.standard_normal(np.count_nonzero(occupied)) / math.sqrt(value)
+                return entries
+        return rng.standard_normal(shape)
+
+
+GAUSSIAN = Law()
+
+
+@dataclass(frozen=True)
+class PromptLaw:
+    """The law of a prompt beyond the numbers of a `Setting`, and how prompts are drawn from it.
+
+    Attributes:
+        tokens: law of the entries of context tokens and queries.
+        tasks: law of the entries of tasks, the training tasks and the new ones of e_icl.
+        sampler: "tokens": every context token is drawn; "sufficient": the features are drawn directly
+            (`sufficient.py`), the same law, for Gaussian tokens only.
+
+    Raises:
+        ParameterError: unknown sampler, or tokens that it cannot draw.
+    """
+
+    tokens: Law = GAUSSIAN
+    tasks: Law = GAUSSIAN
+    sampler: Sampler = "tokens"
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ParameterError("prompts", self.sampler, f"must be one of {', '.join(SAMPLERS)}")
+        if self.sampler == "sufficient" and self.tokens != GAUSSIAN:
+            raise ParameterError(
+                "prompts", self.sampler, f"must be tokens for {self.tokens} tokens: Gaussian ones have the shortcut"
+            )
+
+    @classmethod
+    def of(cls, prompts: str = "tokens", law: str = "gaussian", task_law: str | None = None) -> PromptLaw:
+        """From the names that `simulate` takes; without `task_law` the tasks have the law of the tokens."""
+        tokens = Law.parse(law)
+        tasks = tokens if task_law is None else Law.parse(task_law, "task_law")
+        return cls(tokens, tasks, prompts)  # type: ignore[arg-type]
+
+    @property
+    def key(self) -> str:
+        """What tells the random streams of two laws apart; empty for Gaussian prompts token by token."""
+        return "" if self == PromptLaw() else f"prompts={self.sampler};law={self.tokens};task_law={self.tasks}"
+
+
+GAUSSIAN_PROMPTS = PromptLaw()
+"""Li's prompts, token by token."""

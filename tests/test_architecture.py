@@ -1,0 +1,210 @@
+"""The one-way flow: theory and simulation never import each other, and heavy libraries stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import replica_icl
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "replica_icl"
+LAZY = {name: module.removeprefix("replica_icl.") for name, module in replica_icl._PUBLIC.items()}
+
+DERIVING = ("symbolic", "ensembles", "lowering")
+THEORY = (*DERIVING, "lowered", "numeric", "conventions")
+MEETING = ("validation", "cli", "plotting", "sweep", "dataset")
+INTERFACES = ("<package>",)
+"""`import replica_icl` hides what is used of it; only `from replica_icl import name` says so."""
+
+FORBIDDEN = {
+    "simulator": (*THEORY, *MEETING, "cavity", *INTERFACES),
+    **{part: ("simulator", "cavity", *MEETING, *INTERFACES) for part in THEORY},
+    "cavity": (*THEORY, *MEETING, *INTERFACES),
+    "setting": (*THEORY, *MEETING, "simulator", "cavity", *INTERFACES),
+    "errors": (*THEORY, *MEETING, "simulator", "cavity", "setting", *INTERFACES),
+    "numeric": ("simulator", "cavity", *MEETING, *DERIVING, *INTERFACES),
+}
+"""Part of the package -> parts that it never imports."""
+
+FORBIDDEN_LIBRARIES = {
+    "": ("torch", "jax"),
+    "numeric": ("sympy",),
+    "simulator": ("sympy", "mpmath"),
+}
+"""Part of the package ("" for all of it) -> libraries that it never imports."""
+
+
+def imported(source: str, module: str) -> Iterator[str]:
+    """Dotted names that a module imports, anywhere in it; relative and constant dynamic imports are resolved.
+
+    Args:
+        source: text of the module.
+        module: its dotted name; a package is told by a trailing ".__init__".
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*parent, *(node.module.split(".") if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args:
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            text = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+            if called in ("import_module", "__import__") and isinstance(text, str):
+                yield text
+
+
+def part_of(name: str) -> str | None:
+    """The part of the package that an imported name belongs to, `None` for another library."""
+    first, *rest = name.split(".")
+    if first != "replica_icl":
+        return None
+    if not rest:
+        return "<package>"
+    return LAZY.get(rest[0], rest[0]).split(".")[0]  # `from replica_icl import solve` imports numeric.solve
+
+
+def violations(source: str, module: str) -> list[str]:
+    """What the module imports and must not, as "module -> name"."""
+    part = module.split(".")[1]
+    found = []
+    for name in imported(source, module):
+        library = name.split(".")[0]
+        edges = part_of(name) in FORBIDDEN.get(part, ())
+        if edges or any(library in FORBIDDEN_LIBRARIES.get(where, ()) for where in ("", part)):
+            found.append(f"{module} -> {name}")
+    return found
+
+
+def modules() -> dict[str, str]:
+    """Source of every module of the package by dotted name."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text("utf-8") for path in paths}
+
+
+def test_no_module_imports_against_the_flow() -> None:
+    sources = modules()
+    assert {"replica_icl.setting", "replica_icl.numeric.limit", "replica_icl.simulator.ensemble"} <= set(sources)
+    assert [line for module, source in sources.items() for line in violations(source, module)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("replica_icl.simulator.fake", "import replica_icl.numeric.solve"),
+        ("replica_icl.simulator.fake", "import replica_icl.conventions as c"),
+        ("replica_icl.simulator.fake", "from replica_icl.lowered import load"),
+        ("replica_icl.simulator.fake", "from replica_icl import solve"),
+        ("replica_icl.simulator.fake", "from replica_icl import conventions"),
+        ("replica_icl.simulator.fake", "import replica_icl"),
+        ("replica_icl.simulator.fake", "from ..numeric import solve"),
+        ("replica_icl.simulator.fake", "from .. import validation"),
+        ("replica_icl.simulator.__init__", "from ..symbolic.moments import concentrated_means"),
+        ("replica_icl.simulator.fake", "def late():\n    from replica_icl.ensembles import PROGRAMS"),
+        ("replica_icl.simulator.fake", "importlib.import_module('replica_icl.symbolic')"),
+        ("replica_icl.simulator.fake", "import sympy as sp"),
+        ("replica_icl.numeric.fake", "from replica_icl.simulator.ensemble import simulate"),
+        ("replica_icl.numeric.fake", "from replica_icl import validate"),
+        ("replica_icl.numeric.fake", "from replica_icl.symbolic import symbols"),
+        ("replica_icl.numeric.fake", "from replica_icl.ensembles import PROGRAMS"),
+        ("replica_icl.numeric.fake", "from replica_icl import lowering"),
+        ("replica_icl.numeric.fake", "if x:\n    from sympy import Symbol"),
+        ("replica_icl.symbolic.fake", "from replica_icl.simulator import features"),
+        ("replica_icl.ensembles.fake", "from replica_icl.validation import compare"),
+        ("replica_icl.lowering", "from replica_icl import simulate"),
+        ("replica_icl.lowered.fake", "import replica_icl.simulator"),
+        ("replica_icl.conventions", "from replica_icl.simulator.prompts import Prompts"),
+        ("replica_icl.setting", "from replica_icl.conventions import ratios"),
+        ("replica_icl.cli", "import torch"),
+        ("replica_icl.plotting.fake", "from jax import numpy"),
+    ],
+)
+def test_the_walk_sees_a_forbidden_import(module: str, line: str) -> None:
+    assert len(violations(line, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("replica_icl.simulator.fake", "from replica_icl.setting import Setting\nfrom replica_icl import __version__"),
+        ("replica_icl.simulator.fake", "from replica_icl import Setting, ParameterError\nfrom .prompts import Prompts"),
+        ("replica_icl.numeric.fake", "from replica_icl.lowered import load\nimport numpy, mpmath"),
+        ("replica_icl.symbolic.fake", "import sympy as sp\nfrom . import symbols"),
+        ("replica_icl.validation", "from replica_icl import simulate, solve"),
+    ],
+)
+def test_the_walk_lets_an_allowed_import_pass(module: str, line: str) -> None:
+    assert violations(line, module) == []
+
+
+@pytest.mark.parametrize("module", ["setting", "errors", "__init__"])
+def test_what_everything_imports_needs_no_other_library(module: str) -> None:
+    source = (PACKAGE / f"{module}.py").read_text("utf-8")
+    libraries = {name.split(".")[0] for name in imported(source, f"replica_icl.{module}")}
+    assert libraries <= {"replica_icl", *sys.stdlib_module_names}
+
+
+def test_the_simulator_shares_with_the_theory_only_the_setting_and_the_errors() -> None:
+    """Followed through everything that each side imports, not only its own files."""
+    sources = modules()
+
+    def reach(parts: tuple[str, ...]) -> set[str]:
+        seen: set[str] = set()
+        todo = [module for module in sources if module.split(".")[1] in parts]
+        while todo:
+            module = todo.pop()
+            if module in seen:
+                continue
+            seen.add(module)
+            for name in imported(sources[module], module):
+                head, *rest = name.split(".")
+                if head == "replica_icl" and rest and rest[0] in LAZY:
+                    name = f"replica_icl.{LAZY[rest[0]]}.{rest[0]}"
+                todo += [other for other in sources if name == other or name.startswith(f"{other}.")]
+                todo += [other for other in sources if other == f"{name}.__init__"]
+        return seen
+
+    theory, simulator = reach(THEORY), reach(("simulator",))
+    assert "replica_icl.numeric.solve" in theory
+    assert "replica_icl.simulator.ensemble" in simulator
+    assert theory & simulator <= {"replica_icl.setting", "replica_icl.errors", "replica_icl.__init__"}
+
+
+SECRET = [
+    "/".join(parts)
+    for parts in (("", "work", ""), ("", "tmp", "bash"), ("", "home", ""), ("", "Users", ""), ("..", "shared"))
+]
+"""Places on somebody's machine, put together here so that this file does not hold them."""
+
+
+def machine_paths(text: str) -> list[str]:
+    return [place for place in SECRET if place in text]
+
+
+def test_no_file_of_the_repository_names_a_place_on_a_machine() -> None:
+    try:
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs git and a checkout")
+    paths = [ROOT / name for name in listing.decode().split("\0") if name]
+    assert ROOT / "pyproject.toml" in paths
+    named = {}
+    for path in paths:
+        try:
+            found = machine_paths(path.read_text("utf-8"))
+        except (UnicodeDecodeError, FileNotFoundError):  # a binary file, or one deleted but not yet committed
+            continue
+        if found:
+            named[str(path.relative_to(ROOT))] = found
+    assert named == {}
+
+
+def test_a_place_on_a_machine_is_seen() -> None:
+    assert machine_paths("open('" + "/wo" + "rk/data.npy')") == ["/wo" + "rk/"]
+    assert machine_paths("network/ and https://arxiv.org/abs/2405.11751") == []
+    assert machine_paths(Path(__file__).read_text("utf-8")) == []

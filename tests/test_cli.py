@@ -1,0 +1,375 @@
+"""The command line as scripts use it: JSON keys, exit codes, one line for wrong usage, no heavy import for --help."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replica_icl import __version__
+from replica_icl.cli import main
+from replica_icl.conventions import Ratios
+from replica_icl.numeric.solve import solve
+from replica_icl.setting import Setting
+from replica_icl.simulator.ensemble import simulate
+
+POINT = ["--D", "6", "--N", "12", "--P", "72", "--ridge", "0.05"]
+RATIOS = ["--alpha", "2", "--nu", "2", "--lam", "0.3"]
+LIMIT = ["--level", "limit"]
+RUN = ["--realisations", "3", "--workers", "1"]
+SMALL = ["--D", "4", "--N", "8", "--P", "19", "--ridge", "0"]
+
+OBSERVABLES = {"e_icl", "e_idg", "train_error", "m", "q", "contrast"}
+GROUND_KEYS = OBSERVABLES | {"level", "status", "residual", "iterations", "replicon"}
+THERMAL_KEYS = {"V", "e_gibbs", "train_gibbs", "log_Z"}
+SIMULATED_KEYS = OBSERVABLES | {"u"}
+
+
+@pytest.fixture(autouse=True)
+def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in an empty directory, so that a file written there is noticed."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def strict(text: str) -> Any:
+    """One JSON document without NaN or Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    assert text.count("\n") == 1
+    return json.loads(text, parse_constant=refuse)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command in this process."""
+    try:
+        code = main(list(arguments))
+    except SystemExit as end:  # argparse leaves this way
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_solve_prints_one_object_with_the_keys_of_the_ground_state(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "solve", *POINT, *LIMIT, "--noise", "0.1", "--json")
+    data = strict(out)
+    assert code == 0
+    assert set(data) == GROUND_KEYS
+    assert data["level"] == "limit"
+    assert data["status"] == "converged"
+    assert data == solve(Setting(D=6, N=12, P=72, ridge=0.05, noise=0.1), level="limit").to_dict()
+
+
+def test_solve_at_finite_temperature_adds_the_thermal_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "solve", *POINT, *LIMIT, "--beta", "40", "--json")
+    data = strict(out)
+    assert code == 0
+    assert set(data) == GROUND_KEYS | THERMAL_KEYS
+    assert data["log_Z"] == solve(Setting(D=6, N=12, P=72, ridge=0.05, beta=40.0), level="limit").log_Z
+
+
+def test_solve_takes_ratios_instead_of_integers(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "solve", *RATIOS, "--noise", "0.1", "--json")
+    assert code == 0
+    assert strict(out) == solve(Ratios(alpha=2.0, nu=2.0, lam=0.3, noise=0.1)).to_dict()
+
+
+def test_integers_and_the_ratios_that_they_make_are_the_same_point(capsys: pytest.CaptureFixture[str]) -> None:
+    (_, raw, _), (_, ratios, _) = (run(capsys, "solve", *given, *LIMIT, "--json") for given in (POINT, RATIOS))
+    for name in ("e_icl", "train_error", "m", "q", "replicon"):
+        assert strict(ratios)[name] == pytest.approx(strict(raw)[name], rel=1e-13)
+
+
+def test_minimum_norm_is_solved_when_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ([*SMALL[:4], "--P", "8", "--ridge", "0"], ["--alpha", "0.5", "--nu", "2", "--lam", "0"]):
+        code, out, _ = run(capsys, "solve", *given, *LIMIT, "--minimum-norm", "--json")
+        assert code == 0
+        assert strict(out)["train_error"] == 0
+        assert strict(out)["e_icl"] == solve(Ratios(alpha=0.5, nu=2.0, lam=0.0, minimum_norm=True)).e_icl
+
+
+def test_text_output_has_one_line_per_key(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "solve", *POINT, *LIMIT)
+    assert code == 0
+    keys = solve(Setting(D=6, N=12, P=72, ridge=0.05), level="limit").to_dict()
+    assert [line.split()[0] for line in out.splitlines()] == list(keys)
+    assert "converged" in out
+    assert err == ""
+
+
+def test_a_point_without_solution_is_exit_code_one_and_null_values(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "solve", "--alpha", "1", "--nu", "2", "--lam", "0", "--json")
+    data = strict(out)
+    assert code == 1
+    assert data["status"] == "singular"
+    assert data["e_icl"] is None
+    assert set(data) == GROUND_KEYS
+
+
+def test_simulate_prints_mean_standard_error_and_count_of_each_observable(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "simulate", *POINT, *RUN, "--seed", "4", "--json")
+    data = strict(out)
+    assert code == 0
+    assert set(data) == SIMULATED_KEYS
+    assert all(set(value) == {"mean", "sem", "n"} and value["n"] == 3 for value in data.values())
+    assert data == simulate(Setting(D=6, N=12, P=72, ridge=0.05), 3, seed=4).to_dict()
+
+
+def test_simulate_at_finite_temperature_adds_the_gibbs_errors_and_log_z(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "simulate", *POINT, *RUN, "--beta", "40", "--json")
+    assert code == 0
+    assert set(strict(out)) == SIMULATED_KEYS | {"e_gibbs", "train_gibbs", "log_Z"}
+
+
+def test_one_realisation_has_no_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "simulate", *POINT, "--realisations", "1", "--json")
+    assert code == 0
+    assert all(value["sem"] is None for value in strict(out).values())
+    code, out, _ = run(capsys, "simulate", *POINT, "--realisations", "1")
+    assert code == 0
+    assert out.count("unknown") == len(SIMULATED_KEYS)
+
+
+def test_algorithms_agree_and_the_seed_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = {
+        extra: strict(run(capsys, "simulate", *POINT, *RUN, *extra, "--json")[1])["e_icl"]["mean"]
+        for extra in (("--algorithm", "dense"), ("--algorithm", "dual"), ("--seed", "1"), ("--seed", "0"), ())
+    }
+    assert outputs["--algorithm", "dense"] == pytest.approx(outputs["--algorithm", "dual"], rel=1e-9)
+    assert outputs["--seed", "0"] == outputs[()]
+    assert outputs["--seed", "0"] != outputs["--seed", "1"]
+
+
+def test_validate_that_disagrees_is_exit_code_one_with_both_sides_and_z(capsys: pytest.CaptureFixture[str]) -> None:
+    """The limit is 20 % off at D = 6, which 40 realisations see."""
+    code, out, _ = run(capsys, "validate", *POINT, *LIMIT, "--realisations", "40", "--workers", "1", "--json")
+    data = strict(out)
+    assert code == 1
+    assert set(data) == {"theory", "simulation", "comparison", "agrees"}
+    assert data["agrees"] is False
+    assert set(data["theory"]) == GROUND_KEYS
+    assert set(data["simulation"]) == SIMULATED_KEYS
+    assert set(data["comparison"]) == OBSERVABLES
+    row = data["comparison"]["e_icl"]
+    simulated = data["simulation"]["e_icl"]
+    assert row["z"] == pytest.approx((simulated["mean"] - data["theory"]["e_icl"]) / simulated["sem"])
+    assert row["agrees"] is False
+    assert row["z"] > 4
+
+
+def test_validate_that_agrees_is_exit_code_zero_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a bound that any two numbers satisfy: the verdict and the exit code follow the bound that is stated."""
+    monkeypatch.setattr("replica_icl.validation.Z_MAX", 1e9)
+    code, out, _ = run(capsys, "validate", *POINT, *LIMIT, *RUN)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["observable", "theory", "simulation", "std.", "error", "z"]
+    assert {line.split()[0] for line in lines[1:-1]} == OBSERVABLES
+    assert lines[-1].startswith("theory (limit) and simulation agree")
+    assert lines[-1].endswith("|z| < 1e+09")
+
+
+def test_validate_of_a_singular_point_is_exit_code_one_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--D", "4", "--N", "8", "--P", "16", "--ridge", "0", "--minimum-norm"]  # alpha = 1
+    code, out, err = run(capsys, "validate", *given, *LIMIT, *RUN)
+    assert (code, out) == (1, "")
+    assert err == "replica-icl validate: the limit solve ended with status singular\n"
+
+
+WRONG = {
+    "D below two": (["solve", *POINT, "--D", "1"], ["--D 1", "integer of at least 2"]),
+    "D zero": (["simulate", *POINT, "--D", "0"], ["--D 0", "integer of at least 2"]),
+    "D negative": (["validate", *POINT, "--D", "-3"], ["--D -3", "integer of at least 2"]),
+    "D a fraction": (["solve", *POINT, "--D", "6.5"], ["--D 6.5", "integer of at least 2"]),
+    "D a float": (["simulate", *POINT, "--D", "1e1"], ["--D 1e1", "integer of at least 2"]),
+    "D a word": (["validate", *POINT, "--D", "many"], ["--D many", "integer of at least 2"]),
+    "D nan": (["solve", *POINT, "--D", "nan"], ["--D nan", "integer of at least 2"]),
+    "D beyond floats": (["solve", *POINT, "--D", "1" + "0" * 400], ["--D 1000", "at most 1e+15"]),
+    "N below two": (["simulate", *POINT, "--N", "1"], ["--N 1", "integer of at least 2"]),
+    "N a fraction": (["validate", *POINT, "--N", "2.5"], ["--N 2.5", "integer of at least 2"]),
+    "P below one": (["solve", *POINT, "--P", "0"], ["--P 0", "integer of at least 1"]),
+    "P negative": (["simulate", *POINT, "--P", "-7"], ["--P -7", "integer of at least 1"]),
+    "P a float": (["validate", *POINT, "--P", "72.0"], ["--P 72.0", "integer of at least 1"]),
+    "P beyond floats": (["simulate", *POINT, "--P", "1" + "0" * 400], ["--P 1000", "at most 1e+15"]),
+    "K zero": (["simulate", *POINT, "--K", "0"], ["--K 0", "integer of at least 1"]),
+    "K above P": (["simulate", *POINT, "--K", "73"], ["--K 73", "at most the number of prompts, P = 72"]),
+    "K without theory": (["solve", *POINT, *LIMIT, "--K", "5"], ["--K 5", "fresh tasks"]),
+    "negative ridge": (["solve", *POINT, "--ridge", "-0.1"], ["--ridge -0.1", "at least 0"]),
+    "negative ridge, exponent": (["simulate", *POINT, "--ridge", "-1e-3"], ["--ridge -0.001", "at least 0"]),
+    "nan ridge": (["validate", *POINT, "--ridge", "nan"], ["--ridge nan", "at least 0"]),
+    "infinite ridge": (["solve", *POINT, "--ridge", "inf"], ["--ridge inf", "at least 0"]),
+    "ridge a word": (["solve", *POINT, "--ridge", "small"], ["--ridge small", "must be a number"]),
+    "negative noise": (["simulate", *POINT, "--noise", "-0.5"], ["--noise -0.5", "at least 0"]),
+    "minus infinite noise": (["solve", *POINT, "--noise", "-inf"], ["--noise -inf", "at least 0"]),
+    "nan noise": (["solve", *POINT, "--noise", "nan"], ["--noise nan", "at least 0"]),
+    "nan noise in the limit": (["solve", *RATIOS, "--noise", "nan"], ["--noise nan", "at least 0"]),
+    "beta zero": (["solve", *POINT, "--beta", "0"], ["--beta 0.0", "positive number or inf"]),
+    "beta negative": (["simulate", *POINT, "--beta", "-1"], ["--beta -1.0", "positive number or inf"]),
+    "beta nan": (["validate", *POINT, "--beta", "nan"], ["--beta nan", "positive number or inf"]),
+    "no unique ground state (solve)": (["solve", *SMALL], ["--ridge 0.0", "P = 19 is below D (D + 1) = 20"]),
+    "no unique ground state (simulate)": (["simulate", *SMALL], ["--ridge 0.0", "P = 19 is below D (D + 1) = 20"]),
+    "no unique ground state (validate)": (["validate", *SMALL], ["--ridge 0.0", "P = 19 is below D (D + 1) = 20"]),
+    "no unique ground state (limit)": (
+        ["solve", "--alpha", "0.5", "--nu", "2", "--lam", "0"],
+        ["--lam 0.0", "must be positive below alpha = 1"],
+    ),
+    "temperature without norm": (["simulate", *SMALL, "--minimum-norm", "--beta", "9"], ["--beta 9.0", "must be inf"]),
+    "alpha and P": (["solve", *POINT, "--alpha", "2"], ["--alpha 2", "--P 72", "same quantity twice"]),
+    "nu and N": (["solve", *POINT, "--nu", "2"], ["--nu 2", "--N 12", "same quantity twice"]),
+    "lam and ridge": (["solve", *POINT, "--lam", "1"], ["--lam 1", "--ridge 0.05", "same quantity twice"]),
+    "kappa and K": (["solve", *RATIOS, "--kappa", "1", "--K", "3"], ["--kappa 1", "--K 3", "same quantity twice"]),
+    "ratios and a stray integer": (["solve", *RATIOS, "--D", "6"], ["--alpha 2", "must not be mixed with --D"]),
+    "beta without integers": (["solve", *RATIOS, "--beta", "9"], ["--alpha 2", "must not be mixed with --beta"]),
+    "alpha zero": (["solve", *RATIOS, "--alpha", "0"], ["--alpha 0.0", "positive number"]),
+    "nu nan": (["solve", *RATIOS, "--nu", "nan"], ["--nu nan", "positive number"]),
+    "negative lam": (["solve", *RATIOS, "--lam", "-1e-9"], ["--lam -1e-09", "at least 0"]),
+    "kappa without theory": (["solve", *RATIOS, "--kappa", "0.5"], ["--kappa 0.5", "fresh tasks"]),
+    "ratio missing": (["solve", "--alpha", "1", "--nu", "2"], ["--lam", "is required"]),
+    "integer missing": (["simulate", "--D", "6", "--N", "12", "--ridge", "1"], ["--P", "is required"]),
+    "ridge missing": (["validate", "--D", "6", "--N", "12", "--P", "9"], ["--ridge", "is required"]),
+    "nothing given": (["solve"], ["--D", "is required"]),
+    "no realisation": (["simulate", *POINT, "--realisations", "0"], ["--realisations 0", "at least 1"]),
+    "no realisation to validate": (["validate", *POINT, "--realisations", "0"], ["--realisations 0", "at least 2"]),
+    "one realisation to validate": (["validate", *POINT, "--realisations", "1"], ["--realisations 1", "at least 2"]),
+    "realisations a float": (["simulate", *POINT, "--realisations", "2.5"], ["--realisations 2.5", "integer"]),
+    "negative seed": (["simulate", *POINT, "--seed", "-1"], ["--seed -1", "at least 0"]),
+    "no workers": (["simulate", *POINT, "--workers", "0"], ["--workers 0", "at least 1"]),
+    "too much memory (weights)": (
+        ["simulate", "--D", "2000", "--N", "4000", "--P", "8000000", "--ridge", "0.1", "--algorithm", "dense"],
+        ["--D 2000", "GiB of memory", "are available"],
+    ),
+    "too much memory (prompts)": (
+        ["simulate", "--D", "2000", "--N", "4000", "--P", "2000000", "--ridge", "0.1", "--algorithm", "dual"],
+        ["--P 2000000", "GiB of memory", "are available"],
+    ),
+    "too much memory (temperature)": (
+        ["validate", *LIMIT, "--D", "2000", "--N", "4000", "--P", "8000000", "--ridge", "0.1", "--beta", "9"],
+        ["--D 2000", "GiB of memory", "are available"],
+    ),
+    "unknown algorithm": (["simulate", *POINT, "--algorithm", "magic"], ["--algorithm magic", "must be one of"]),
+    "unknown level": (["solve", *POINT, "--level", "exact"], ["--level exact", "must be one of"]),
+    "unknown level to validate": (["validate", *POINT, "--level", "exact"], ["--level exact", "must be one of"]),
+    "unknown command": (["guess"], ["guess", "choose from", "solve", "simulate", "validate"]),
+    "no command": ([], ["COMMAND"]),
+    "unknown option": (["solve", *POINT, "--temperature", "1"], ["--temperature"]),
+    "ratios to simulate": (["simulate", *RATIOS], ["--alpha"]),
+    "option without value": (["solve", *POINT, "--noise"], ["--noise", "expected one argument"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_usage_is_one_line_and_exit_code_two(
+    case: str, capsys: pytest.CaptureFixture[str], empty_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object) -> None:
+        raise AssertionError("work was started before the options were checked")
+
+    monkeypatch.setattr("replica_icl.simulator.ensemble.ordered_map", start)
+    arguments, named = WRONG[case]
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("replica-icl")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    for part in named:
+        assert part in err
+    assert list(empty_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["solve", "simulate", "validate"])
+def test_minimum_norm_makes_ridge_zero_right_usage(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--D", "4", "--N", "8", "--P", "8", "--ridge", "0", "--minimum-norm"]
+    options = {"solve": LIMIT, "simulate": RUN, "validate": [*LIMIT, *RUN]}[command]
+    code, out, err = run(capsys, command, *given, *options, "--json")
+    assert code in ((0, 1) if command == "validate" else (0,))
+    assert err == ""
+    strict(out)
+
+
+def python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
+
+
+HEAVY = ("numpy", "scipy", "sympy", "matplotlib", "mpmath", "xarray")
+REPORT = f"import sys; print('imported:', sorted(set(sys.modules) & set({HEAVY!r})), file=sys.stderr)"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["solve", "--help"], ["simulate", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str], empty_directory: Path) -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["replica-icl", *{arguments!r}]
+try:
+    runpy.run_module("replica_icl.cli", run_name="__main__")
+except SystemExit as end:
+    assert end.code == 0, end.code
+{REPORT}
+"""
+    done = python(code, empty_directory)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "imported: []\n"
+    assert done.stdout.strip() == __version__ if arguments == ["--version"] else "usage: replica-icl" in done.stdout
+
+
+def test_importing_the_package_imports_nothing_heavy(empty_directory: Path) -> None:
+    code = f"import replica_icl; replica_icl.Setting(D=2, N=2, P=1, ridge=1.0); dir(replica_icl); {REPORT}"
+    done = python(code, empty_directory)
+    assert (done.returncode, done.stderr) == (0, "imported: []\n")
+
+
+def test_solving_needs_no_symbolic_algebra(empty_directory: Path) -> None:
+    """The derivation runs ahead of time: a solve reads the lowered functions (fails while those are stale)."""
+    code = f"""
+import sys
+from replica_icl.cli import main
+assert main(["solve", *{POINT!r}, "--json"]) == 0
+print("sympy" in sys.modules, "matplotlib" in sys.modules, file=sys.stderr)
+"""
+    done = python(code, empty_directory)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "False False\n"
+    assert strict(done.stdout)["status"] == "converged"
+
+
+def test_the_module_exits_with_the_code_of_its_command(empty_directory: Path) -> None:
+    def module(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "replica_icl.cli", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=empty_directory, timeout=120, check=False)
+
+    wrong = module("simulate", *POINT, "--ridge", "-1e-3")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "replica-icl simulate: error: --ridge -0.001: must be a number of at least 0\n"
+    singular = module("solve", "--alpha", "1", "--nu", "2", "--lam", "0", "--json")
+    assert singular.returncode == 1
+    good = module("simulate", *POINT, *RUN, "--json")
+    assert good.returncode == 0
+    assert all(math.isfinite(value["mean"]) for value in strict(good.stdout).values())
+    assert list(empty_directory.iterdir()) == []
+
+
+def test_the_public_names_are_reached_from_the_package_and_no_other() -> None:
+    import replica_icl
+
+    assert replica_icl.solve is solve
+    assert replica_icl.simulate is simulate
+    assert {"Setting", "Ratios", "solve", "simulate", "validate"} <= set(dir(replica_icl))
+    with pytest.raises(AttributeError, match="no attribute 'guess'"):
+        _ = replica_icl.guess

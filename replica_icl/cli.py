@@ -129,13 +129,47 @@ def _run_options(args: argparse.Namespace) -> dict[str, Any]:
 def solve_command(args: argparse.Namespace) -> int:
     from replica_icl.numeric.solve import solve
 
-    solution = solve(point_from(args), level=args.level, throw=False)
+    if args.optimal_ridge:
+        return _optimal_ridge(args)
+    point = point_from(args)
+    solution = solve(point, level=args.level, throw=False)
     data = solution.to_dict()
+    if _given(args, "test_N") or _given(args, "test_noise"):
+        if not isinstance(point, Setting):
+            raise ParameterError(
+                "alpha", args.alpha, "must not be given with other test contexts, which need raw numbers"
+            )
+        data["e_icl_test"] = _transfer(args, point, solution) if solution.converged else None
     _emit(args, data, "\n".join(f"{name:<12} {_shown(value)}" for name, value in data.items()))
     return 0 if solution.converged else 1
 
 
+def _test_contexts(args: argparse.Namespace) -> dict[str, Any]:
+    return {"N": _integer("test_N", args.test_N), "noise": _real("test_noise", args.test_noise)}
+
+
+def _transfer(args: argparse.Namespace, setting: Setting, solution: Any) -> float:
+    from replica_icl.numeric.questions import transfer_error
+
+    return transfer_error(setting, solution, **_test_contexts(args))
+
+
+def _optimal_ridge(args: argparse.Namespace) -> int:
+    from replica_icl.numeric.questions import optimal_ridge
+
+    if _given(args, "ridge"):
+        raise ParameterError("ridge", args.ridge, "must not be given with --optimal-ridge, which finds it")
+    args.ridge = "1"
+    best = optimal_ridge(setting_from(args), **_test_contexts(args))
+    data = {"optimal_ridge": best.ridge, "interior": best.interior, "e_icl_test": best.test_error}
+    data |= best.solution.to_dict()
+    _emit(args, data, "\n".join(f"{name:<13} {_shown(value)}" for name, value in data.items()))
+    return 0
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(x)}" for name, x in value.items())
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
@@ -234,6 +268,10 @@ def build_parser() -> argparse.ArgumentParser:
     ratios.add_argument("--kappa", help="K / D")
     ratios.add_argument("--lam", help="lambda_0 D")
     _add_level(solve)
+    questions = solve.add_argument_group("questions to the finite-size theory")
+    questions.add_argument("--test-N", dest="test_N", help="context length of the test prompts (default: as trained)")
+    questions.add_argument("--test-noise", metavar="RHO", help="label noise of the test prompts (default: as trained)")
+    questions.add_argument("--optimal-ridge", action="store_true", help="find the ridge of least test error")
 
     simulate = command("simulate", simulate_command, "simulate one ensemble of disorder realisations")
     _add_setting(simulate)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from replica_icl.ensembles import fresh_tasks, fresh_tasks_derivation, fresh_tasks_limit, missing_onsager
+from replica_icl.ensembles import (
+    fresh_tasks,
+    fresh_tasks_derivation,
+    fresh_tasks_limit,
+    hessian_spectrum,
+    missing_onsager,
+)
 from replica_icl.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -14,6 +20,7 @@ if TYPE_CHECKING:
 PROGRAMS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "fresh_tasks": fresh_tasks.programs,
     "fresh_tasks_limit": fresh_tasks_limit.programs,
+    "hessian_spectrum": hessian_spectrum.programs,
     "missing_onsager": missing_onsager.programs,
 }
 """Lowered module -> the functions that it holds."""

@@ -17,6 +17,7 @@ from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.attention import ResidualCovariance, residual_covariance
 from replica_icl.symbolic.averages import Average, expand_averages
 from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss, WeightBlock
+from replica_icl.symbolic.moments import scalar_moment
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.symbolic.saddle import SaddlePoint
 from replica_icl.symbolic.stability import replicon_matrix, smallest_eigenvalue
@@ -202,4 +203,17 @@ def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
             "log_Z": theory.free_entropy.subs(warm),
         },
     )
-    return (*prompt_law.programs(), fluctuations, order_parameters, stationarity, thermal)
+    test_error = theory.observables["e_icl"]
+    transfer = Program(
+        name="transfer",
+        summary="e_icl of given overlaps on prompts of another context length N and noise rho, from exact moments.",
+        arguments=(s.m, s.q, s.u, s.D, s.N, s.noise),
+        outputs={"e_icl": expand_averages(test_error).replace(lambda e: isinstance(e, Average), _exact_mean)},
+    )
+    return (*prompt_law.programs(), fluctuations, order_parameters, stationarity, thermal, transfer)
+
+
+def _exact_mean(average: Average) -> sp.Expr:
+    """The average of a product of scalars, by Wick's theorem."""
+    powers = average.integrand.as_powers_dict()
+    return scalar_moment(*(scalar for scalar, power in powers.items() for _ in range(int(power))))

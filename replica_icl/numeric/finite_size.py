@@ -186,7 +186,29 @@ def _solve_group(
                 break
             rule /= 30
             steepest = max(steepest, _steepest(points, saddle))
+        plain = _saddle(functions, points, prompt_nodes(*law, 1e-4, steepest, query_norm=False), saddle["logs"])
+        saddle |= _theory_error(points, saddle, plain)
         return saddle | _thermal(functions, settings, ridges, nodes, saddle)
+
+
+ESTIMATED = ("e_icl", "train_error", "m", "q")
+"""Observables that come with an estimate of the theory's own error."""
+
+
+def _theory_error(points: _Points, saddle: dict[str, Array], plain: dict[str, Array]) -> dict[str, Array]:
+    """Estimate of what the theory neglects, for each of ESTIMATED; an order of magnitude, not a bound.
+
+    The theory keeps how the norms fluctuate and takes a residual as Gaussian given them. The direction of the query
+    enters that as strongly as its norm, so the scale is what the fluctuations of the query's norm contribute (`plain`
+    has none), of which half is taken. The training error also feels that chi fluctuates at given norms, with relative
+    variance of about 2/P (P contexts make up the covariance that a context meets): a relative 3 (2/P) (1 - s)^2.
+    """
+    errors: dict[str, Array] = {f"error_{name}": np.abs(saddle[name] - plain[name]) / 2 for name in ESTIMATED}
+    s = np.sqrt(np.clip(saddle["train_error"] / saddle["e_icl"], 0, 1))
+    errors["error_train_error"] = (
+        errors["error_train_error"] + saddle["train_error"] * 6 / points.P[:, 0] * (1 - s) ** 2
+    )
+    return errors
 
 
 def _difference(saddle: dict[str, Array], checked: dict[str, Array]) -> Array:
@@ -257,7 +279,7 @@ def solve_finite_size(
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for i, setting in enumerate(settings):
         groups[setting.D, setting.N, setting.noise].append(i)
-    joined: dict[str, Array] = {}
+    joined: dict[str, Any] = {}
     for members in groups.values():
         found = _solve_group(functions, [settings[i] for i in members], ridges[members], tolerance)
         found.pop("logs")
@@ -270,6 +292,7 @@ def solve_finite_size(
     status = classify(joined, residual, singular, TOLERANCE)
     status = np.where((status == Status.CONVERGED) & ~accurate, Status.MAX_ITERATIONS, status)
     iterations = joined.pop("iterations").astype(int)
+    joined["theory_error"] = {name: joined.pop(f"error_{name}") for name in ESTIMATED}
     joined.pop("v")
     joined.pop("v_u")
     if not any(np.isfinite(s.beta) for s in settings):

@@ -188,7 +188,14 @@ def product_measure(functions: ModuleType, rules: dict[str, Rule], D: int, N: in
 
 @lru_cache(maxsize=256)
 def prompt_nodes(
-    functions: ModuleType, D: int, N: int, noise: float, tolerance: float, steepest: float = 1.0, check: bool = False
+    functions: ModuleType,
+    D: int,
+    N: int,
+    noise: float,
+    tolerance: float,
+    steepest: float = 1.0,
+    check: bool = False,
+    query_norm: bool = True,
 ) -> PromptNodes:
     """Nodes for averages over the prompt law at given D, N and label noise rho.
 
@@ -198,13 +205,15 @@ def prompt_nodes(
         steepest: largest b T |c|^2 V that will be met; decides how far the rules reach towards small norms.
         check: an independent rule to judge the first one by: trapezoid rules for every factor and another lattice,
             both ten times finer.
+        query_norm: False keeps T = |x~|^2 / D at its mean, to see what its fluctuations contribute.
     """
     decade = float(10.0 ** np.ceil(np.log10(max(steepest, 1.0))))
     wanted = tolerance / 10 if check else tolerance
     rules = factor_rules(functions, D, N, noise, wanted, decade, gauss=not check)
     negligible = 0.01 * wanted / decade**2
     measure = product_measure(functions, rules, D, N, noise).without(negligible)
-    return measure.on_lattice(wanted).times(rules["T"]).nodes(negligible)
+    lattice = measure.on_lattice(wanted)
+    return (lattice.times(rules["T"]) if query_norm else lattice).nodes(negligible)
 
 
 def mean_prompt(functions: ModuleType, D: int, N: int, noise: float) -> PromptNodes:

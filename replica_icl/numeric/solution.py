@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any
@@ -46,6 +47,8 @@ class Solution:
         V_u: its thermal part (finite size and beta only).
         e_gibbs, train_gibbs: errors of one Gibbs sample, on new and on training prompts (finite beta only).
         log_Z: log partition function over the D (D + 1) acting weights (finite beta with integers only).
+        theory_error: estimate of the theory's own error of e_icl, train_error, m and q, by name (finite size only): an
+            order of magnitude of what is neglected, O(1/D) and smaller than the finite-size correction itself.
     """
 
     level: str
@@ -65,6 +68,7 @@ class Solution:
     e_gibbs: Any = None
     train_gibbs: Any = None
     log_Z: Any = None
+    theory_error: Mapping[str, Any] | None = None
 
     @property
     def converged(self) -> Any:
@@ -73,7 +77,8 @@ class Solution:
 
     def observables(self) -> dict[str, Any]:
         """The values that exist, by name."""
-        names = [f.name for f in fields(self) if f.name not in ("level", "status", "residual", "iterations")]
+        apart = ("level", "status", "residual", "iterations", "theory_error")
+        names = [f.name for f in fields(self) if f.name not in apart]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,12 +94,17 @@ class Solution:
 
         head = {"level": self.level, "status": named(self.status), "residual": plain(self.residual)}
         iterations = int(self.iterations) if np.ndim(self.iterations) == 0 else np.asarray(self.iterations).tolist()
-        return {**head, "iterations": iterations, **{k: plain(v) for k, v in self.observables().items()}}
+        values = {name: plain(value) for name, value in self.observables().items()}
+        if self.theory_error is not None:
+            values["theory_error"] = {name: plain(value) for name, value in self.theory_error.items()}
+        return {**head, "iterations": iterations, **values}
 
     def point(self, index: int) -> Solution:
         """One point of a grid, with plain numbers."""
 
         def at(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: at(x) for name, x in value.items()}
             return None if value is None else np.asarray(value)[index].item()
 
         values = {f.name: at(getattr(self, f.name)) for f in fields(self) if f.name not in ("level", "status")}
@@ -122,6 +132,8 @@ def solution_of(
     good = status == Status.CONVERGED
 
     def shaped(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: shaped(x) for name, x in value.items()}
         array = np.where(good, np.broadcast_to(value, shape), np.nan)
         return array if shape else float(array)
 

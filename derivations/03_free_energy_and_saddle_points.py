@@ -8,8 +8,8 @@
 # %%
 import sympy as sp
 
+from replica_icl.ensembles.common_derivation import agree, named
 from replica_icl.ensembles.fresh_tasks import derive_fresh_tasks
-from replica_icl.ensembles.fresh_tasks_derivation import agree, named
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import concentrate
 from replica_icl.symbolic.stability import replicon_matrix

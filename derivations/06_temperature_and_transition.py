@@ -8,13 +8,14 @@
 
 # %%
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import sympy as sp
 
-from replica_icl import Setting, simulate, solve
-from replica_icl.ensembles.fresh_tasks import derive_fresh_tasks, field, in_response_units
-from replica_icl.ensembles.fresh_tasks_derivation import agree
+from replica_icl import Ratios, Setting, simulate, solve
+from replica_icl.ensembles.common_derivation import agree
+from replica_icl.ensembles.fresh_tasks import derive_fresh_tasks, field, in_response_units, last_row_field, unit
 from replica_icl.ensembles.hessian_spectrum import trace_log
 from replica_icl.ensembles.prompt_law import fresh_task_prompts
 from replica_icl.numeric.spectrum import hessian_density
@@ -57,7 +58,7 @@ print("without beta in units V beta / P:", free_of_beta)
 #
 # The replica free entropy has this form: its terms in q, m, u are -beta E_0, and the others are the volume of a
 # Gaussian. tr log(S + lambda_0) is the free entropy of the same prompts with targets that are zero. One free
-# energy at three temperatures, beside exact numbers of 400 realisations of the disorder:
+# energy at three temperatures, beside exact numbers of 250 realisations of the disorder:
 
 # %%
 D, N, P, RHO, RIDGE = 10, 20, 150, 0.25, 0.02
@@ -72,7 +73,7 @@ def ground_energy(values):
 
 
 predicted = [solve(replace(base, beta=beta)).observables() for beta in betas]
-measured = [simulate(replace(base, beta=beta), 400, seed=1, workers=1) for beta in betas]
+measured = [simulate(replace(base, beta=beta), 250, seed=1, workers=1) for beta in betas]
 rows = []
 for beta, values, ensemble in zip(betas, predicted, measured, strict=True):
     exact = ensemble.values
@@ -126,14 +127,11 @@ for prompts in (n // 4, n // 2, n, 2 * n):
 # tell the same story: at a fixed lambda = lambda_0 D both stay finite, at ridge zero the susceptibility diverges.
 
 # %%
-peaks = {size: susceptibility_peak(size, 2 * size, ridge=0.01 / size) for size in (10, 20, 40, 80)}
+peaks = {size: susceptibility_peak(size, 2 * size, ridge=0.01 / size) for size in (10, 20, 40)}
 for size, peak in peaks.items():
     print(f"D = {size:2d}: chi_SG peaks at P / D(D+1) = {peak.relative:.3f}, height {peak.height:.3f}, "
           f"1 / replicon {1 / peak.replicon:.3f}")  # fmt: skip
-alphas = np.linspace(0.8, 1.2, 401)
-limit_peak = max(
-    1 / solve(Setting(D=10**6, N=2 * 10**6, P=round(a * 10**12), ridge=1e-8), level="limit").replicon for a in alphas
-)
+limit_peak = np.max(1 / solve(Ratios(alpha=np.linspace(0.8, 1.2, 401), nu=2.0, lam=0.01)).replicon)
 print(f"limit: height {limit_peak:.3f}")
 at_transition = {size: Setting(D=size, N=2 * size, P=size * (size + 1), ridge=0.01 / size) for size in (10, 20)}
 ratios = {}
@@ -152,33 +150,33 @@ print("ridge 1e-3 .. 1e-6 at D = 20, P = D(D+1): chi_SG =", np.round(softer, 2))
 # %% [markdown]
 # ## Why the norms are the leading correction
 #
-# A residual is bilinear in the context vector c and the query x~. For weights W without structure and Gaussian
-# c and x~, r = c W x~ has the kurtosis ratio <r^4> / (3 <r^2>^2) = 1 + 2 t, t = tr (W W^T)^2 / (tr W W^T)^2, and t = 2/D
-# for independent weights: residuals are not Gaussian at order 1/D. But given |c| and |x~| only directions are
-# left. Dividing the norms' own moments (1 + 2/D each) out leaves (1 + 4/D) / (1 + 2/D)^2:
-
-# %%
-ratio = (1 + 4 / s.D) / (1 + 2 / s.D) ** 2
-given_norms = sp.series(ratio.subs(s.D, 1 / s.u), s.u, 0, 4).removeO().subs(s.u, 1 / s.D)
-print("kurtosis ratio: free 1 + 4/D, given the norms", given_norms)
-rng = np.random.default_rng(6)
-kurtosis = {}
-for size in (10, 20):
-    W = rng.standard_normal((2000, size, size))
-    c, x = rng.standard_normal((2, 200, 2000, size))
-    r = np.einsum("kai,kai->ka", c @ W.mean(0) * 0 + np.einsum("kai,aij->kaj", c, W), x)
-    unit = r / np.linalg.norm(c, axis=2) / np.linalg.norm(x, axis=2)
-    values = [np.mean(y**4) / (3 * np.mean(y**2) ** 2) for y in (r, unit)]
-    kurtosis[size] = values
-    print(f"D = {size}: free {values[0]:.3f} (1 + 4/D = {1 + 4 / size}), given the norms {values[1]:.4f}")
-
-# %% [markdown]
-# All of the order 1/D is in the norms. The theory keeps their law, and the limit replaces them by their means. To see
-# that it is the norms and not the finite sizes in the equations that matter, a third theory: the same free
-# energy with the same D, N, P and last row, but every prompt at its exact mean norms.
+# A residual is bilinear in the context vector c and the query x~. For Gaussian weights that are independent of the
+# prompt, r = c W x~ is exactly Gaussian given c and x~, of variance proportional to |c|^2 |x~|^2: given the norms
+# nothing is left to correct, for any D. Over prompts it is not Gaussian, since the variance itself fluctuates:
+# <r^4> / (3 <r^2>^2) = < (T |c|^2)^2 > / < T |c|^2 >^2, which the prompt law gives exactly, and which is 1 + O(1/D).
 
 # %%
 law = fresh_task_prompts()
+variance = s.query_norm * s.context_norm
+kurtosis = sp.factor(law.moment(variance**2) / law.moment(variance) ** 2)
+leading = sp.factor(sp.limit(s.D * (kurtosis.subs(s.N, s.nu * s.D) - 1), s.D, sp.oo))
+print(f"kurtosis ratio -> 1 + ({leading}) / D")
+token_level = {}
+for size in (10, 20):
+    prompts = draw_features(Setting(D=size, N=2 * size, P=60000, ridge=1.0), np.random.default_rng(6))
+    squares = np.sum(prompts.context[:, :size] ** 2, axis=1) * np.sum(prompts.query**2, axis=1)
+    batches = squares.reshape(20, -1)
+    found = np.mean(batches**2, axis=1) / squares.mean() ** 2
+    exact = float(kurtosis.subs({s.D: size, s.N: 2 * size, s.noise: 0}))
+    token_level[size] = found.mean(), found.std(ddof=1) / np.sqrt(20), exact
+    print(f"D = {size}: kurtosis ratio of token-level prompts {found.mean():.3f}, exact {exact:.3f}, given norms 1")
+
+# %% [markdown]
+# The theory keeps the law of the norms, and the limit replaces them by their means. To see that it is the norms
+# and not the finite sizes in the equations that matter, a third theory: the same free energy with the same D, N, P
+# and last row, but every prompt at its exact mean norms.
+
+# %%
 means = {scalar: law.moment(scalar) for scalar in s.SCALARS}
 with_ridge = in_response_units(theory)
 order_parameters = (s.m, s.q, s.V, s.u, s.V_u)
@@ -215,10 +213,34 @@ for size, realisations in ((10, 600), (20, 120), (40, 10)):
 # %% [markdown]
 # ## What is left
 #
-# Given the norms a residual is Gaussian over the directions of c and x~ only for weights without structure. The
-# fluctuations of trained weights have some: directions that training prompts share are stiff. That is again an
-# effect of order 1/D, small where fluctuations are, and largest where soft modes carry most of the variance: near
-# P = D (D + 1) at small ridge. There the training error, which the soft modes decide, is predicted too small.
+# The weights of a replica fluctuate with covariance G / beta, which is no multiple of the identity: directions that
+# training prompts share are stiff. So the thermal variance s G s of a prompt depends on its directions too. Over
+# new prompts of given norms (tokens' block) its relative variance is:
+
+# %%
+directions = {}
+for size, realisations in ((10, 60), (20, 8)):
+    near = Setting(D=size, N=2 * size, P=size * (size + 1), ridge=0.01 / size)
+    far = Setting(D=size, N=2 * size, P=size * (size + 1) // 2, ridge=0.1 / size)
+    for name, setting in (("near", near), ("far", far)):
+        spreads = []
+        for r in range(realisations):
+            rng = np.random.default_rng([9, r])
+            hessian = draw_features(setting, rng).gram() + setting.ridge * np.eye(setting.acting_weights)
+            block = np.linalg.inv(hessian)[: size**2, : size**2]
+            c, x = rng.standard_normal((2, 300, size))
+            feature = (c[:, :, None] * x[:, None, :]).reshape(300, -1)
+            feature /= np.linalg.norm(feature, axis=1, keepdims=True)
+            thermal = np.einsum("ka,ka->k", feature @ block, feature)
+            spreads.append(np.var(thermal) / np.mean(thermal) ** 2)
+        directions[name, size] = np.mean(spreads)
+        print(f"{name} the transition, D = {size}: relative variance of directions {directions[name, size]:.4f}, "
+              f"of norms {token_level[size][2] - 1:.3f}")  # fmt: skip
+
+# %% [markdown]
+# That is small beside the norms, and smallest where fluctuations are spread evenly. It grows with chi_SG, so it is
+# largest where soft modes carry most of the variance: near P = D (D + 1) at small ridge. There the training error,
+# which soft modes decide, is predicted too small:
 
 # %%
 left = {}
@@ -249,7 +271,6 @@ assert np.ptp([beta * values["V"] for beta, values in zip(betas, predicted, stri
 for beta, values in zip(betas, predicted, strict=True):
     mean_energy = (values["train_gibbs"] + RIDGE * (D * (values["q"] + values["V"]) + values["u"] + values["V_u"])) / 2
     assert abs(mean_energy - ground_energy(values) - n / (2 * beta)) < 1e-8
-    numbers = {"V": values["V"] * beta / P, "V_u": values["V_u"] * beta / P, "D": D, "P": P}
 for beta, name, found, mean, sem in rows:
     allowed = 0.005 if "/ n" in name else 0.1 / D * abs(found)
     assert abs(found - mean) < Z_MAX * sem + allowed, (beta, name)
@@ -258,7 +279,7 @@ assert abs(excess - n / (2 * betas[0])) < Z_MAX * excess_sem
 # tr log(S + lambda_0) is stationary where the full theory is, and without data it is n log lambda_0.
 volume = trace_log(theory)
 full = with_ridge.saddle.equations
-at_one = {x: v for x, v in ((sp.Symbol("c", nonnegative=True), 1), (sp.Symbol("field_u", nonnegative=True), field))}
+at_one = {unit: 1, last_row_field: field}
 assert agree(volume.diff(s.V), -2 * full[s.q].subs(at_one))
 assert agree(volume.diff(s.V_u), -2 * full[s.u].subs(at_one))
 
@@ -269,21 +290,23 @@ heights = [peak.height for peak in peaks.values()]
 assert all(abs(peak.relative - 1) < 0.1 for peak in peaks.values())
 assert abs(heights[-1] - limit_peak) < abs(heights[-2] - limit_peak) / 1.5 < abs(heights[-3] - limit_peak) / 1.5**2
 assert all(abs(value - 1) < 0.05 for value in ratios.values())
-assert all(later > 1.5 * earlier for earlier, later in zip(softer, softer[1:], strict=False))
+assert all(later > 1.5 * earlier for earlier, later in pairwise(softer))
 
-# Norms: all of the order 1/D of the kurtosis, and most of the distance between the limit and D = 10.
-assert given_norms.coeff(s.D, -1) == 0
-for size, (free, given) in kurtosis.items():
-    assert abs(free - 1 - 4 / size) < 0.05
-    assert abs(given - (1 + 4 / size) / (1 + 2 / size) ** 2) < 0.01
+# Norms: the kurtosis is of order 1/D, and most of the distance between the limit and D = 10 is theirs.
+assert leading.subs({s.nu: 2, s.noise: 0}) > 4
+for found, sem, exact in token_level.values():
+    assert abs(found - exact) < Z_MAX * sem
 for size, sem in errors.items():
     assert abs(deviations["full law"][size]) < Z_MAX * sem + 0.1 / size
-    assert abs(deviations["full law"][size]) < abs(deviations["limit"][size]) / 2
+    assert abs(deviations["full law"][size]) < min(abs(deviations[x][size]) for x in ("limit", "mean norms"))
 assert 1.5 < deviations["limit"][10] / deviations["limit"][20] < 2.5
 for size in (10, 20):
     for observable in ("e_icl", "train_error"):
         bias, sem = left["far", size, observable]
         assert abs(bias) < Z_MAX * sem + 0.1 / size
+for size in (10, 20):
+    assert directions["far", size] < directions["near", size] / 2 < (token_level[size][2] - 1) / 4
+assert directions["near", 20] < directions["near", 10] / 2
 bias, sem = left["near", 10, "train_error"]
 assert bias < -Z_MAX * sem  # measured, not hidden: theory too small near the transition
 print("all checks hold")

@@ -52,7 +52,9 @@ def _integer(name: str, text: str | None) -> int | None:
     try:
         return int(text)
     except ValueError:
-        least = {"P": 1, "K": 1, "realisations": 1, "workers": 1, "seed": 0}.get(name, 2)
+        least = {"P": 1, "K": 1, "realisations": 1, "draws": 1, "workers": 1, "seed": 0, "epochs": 1, "batch": 1, "inner": 1}.get(
+            name, 2
+        )
         raise ParameterError(name, text, f"must be an integer of at least {least}") from None
 
 
@@ -113,12 +115,29 @@ def _emit(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
     print(json.dumps(data) if args.json else text)
 
 
+def _algorithm(args: argparse.Namespace) -> Any:
+    """The name of an algorithm, or with the options of training how to train."""
+    integers = {name: _integer(name, getattr(args, name)) for name in ("epochs", "batch", "inner")}
+    reals = {name: _real(name, getattr(args, name)) for name in ("learning_rate", "initial_scale")}
+    options: dict[str, Any] = {name: value for name, value in {**integers, **reals}.items() if value is not None}
+    if not options:
+        return args.algorithm
+    from replica_icl.simulator.optimisers import OPTIMISERS, Training
+
+    optimiser = next((name for name in OPTIMISERS if name == args.algorithm), None)
+    if optimiser is None:
+        first = next(iter(options))
+        advice = f"must not be given without --algorithm {', '.join(OPTIMISERS[:-1])} or {OPTIMISERS[-1]}"
+        raise ParameterError(first, options[first], advice)
+    return Training(optimiser, **options)
+
+
 def _run_options(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "realisations": _integer("realisations", args.realisations),
         "seed": _integer("seed", args.seed),
         "workers": _integer("workers", args.workers),
-        "algorithm": args.algorithm,
+        "algorithm": _algorithm(args),
         "prompts": args.prompts,
         "law": args.law,
         "task_law": args.task_law,
@@ -126,11 +145,47 @@ def _run_options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _task_file(args: argparse.Namespace) -> Any:
+    """The task matrix of --tasks, None without it."""
+    if not _given(args, "tasks"):
+        return None
+    import numpy as np
+
+    try:
+        return np.load(args.tasks, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise ParameterError("tasks", args.tasks, "must be a readable .npy file with a (K, D) matrix") from None
+
+
+def _given_tasks(args: argparse.Namespace) -> int:
+    """solve --level given-tasks: one task file, or an average over random task sets."""
+    from replica_icl.numeric.given_tasks import average_over_tasks, solve_given_tasks
+
+    setting, tasks = setting_from(args), _task_file(args)
+    found: Any
+    if tasks is not None:
+        if args.sphere:
+            raise ParameterError("sphere", True, "must not be given beside --tasks")
+        found = solve_given_tasks(setting, tasks)
+    else:
+        if setting.K is None:
+            raise ParameterError("K", "(not given)", "is required at level given-tasks (or --tasks FILE.npy)")
+        draws, seed = _integer("draws", args.draws) or 0, _integer("seed", args.seed) or 0
+        found = average_over_tasks(setting, draws, seed, args.sphere)
+    data = found.to_dict()
+    _emit(args, data, "\n".join(f"{name:<12} {_shown(value)}" for name, value in data.items()))
+    return 0 if found.converged else 1
+
+
 def solve_command(args: argparse.Namespace) -> int:
     from replica_icl.numeric.solve import solve
 
     if args.optimal_ridge:
         return _optimal_ridge(args)
+    if args.level == "given-tasks" and not any(_given(args, name) for name in RATIOS):
+        return _given_tasks(args)
+    if _given(args, "tasks"):
+        raise ParameterError("tasks", args.tasks, "must be given with --level given-tasks")
     point = point_from(args)
     solution = solve(point, level=args.level, throw=False)
     data = solution.to_dict()
@@ -176,7 +231,7 @@ def _shown(value: Any) -> str:
 def simulate_command(args: argparse.Namespace) -> int:
     from replica_icl.simulator.ensemble import simulate
 
-    data = simulate(setting_from(args), **_run_options(args)).to_dict()
+    data = simulate(setting_from(args), **_run_options(args), out=args.out).to_dict()
     rows = [f"{name:<12} {v['mean']:<14.8g} {_sem(v['sem'])} n = {v['n']}" for name, v in data.items()]
     _emit(args, data, "\n".join(rows))
     return 0
@@ -190,7 +245,10 @@ def validate_command(args: argparse.Namespace) -> int:
     from replica_icl.validation import BIAS, Z_MAX, validate
 
     level = args.level or "finite-size"
-    result = validate(setting_from(args), level=level, **_run_options(args))
+    tasks = _task_file(args)
+    if tasks is not None and level != "given-tasks":
+        raise ParameterError("tasks", args.tasks, "must be given with --level given-tasks")
+    result = validate(setting_from(args), level=level, **_run_options(args), tasks=tasks)
     allowance = f" plus a bias of {BIAS[level]}/D" if BIAS[level] else ""
     verdict = f"theory ({level}) and simulation {'agree' if result.agrees else 'disagree'}: |z| < {Z_MAX:g}{allowance}"
     _emit(args, result.to_dict(), f"{result.table()}\n{verdict}")
@@ -234,17 +292,26 @@ def _add_setting(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_level(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--level", help="level of theory: finite-size (default for raw numbers) or limit")
+    parser.add_argument("--level", help="finite-size (default for raw numbers), limit or given-tasks")
+    parser.add_argument("--tasks", metavar="FILE.npy", help="(K, D) task matrix, at level given-tasks")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--realisations", default="20", metavar="R", help="disorder realisations (default 20)")
     parser.add_argument("--seed", default="0", metavar="S", help="seed of the random streams (default 0)")
     parser.add_argument("--workers", help="processes; results do not depend on it (default: chosen)")
-    parser.add_argument("--algorithm", help="dense, dual or cg (default: the cheapest exact one)")
+    parser.add_argument("--algorithm", help="dense, dual or cg (default: the cheapest exact one), or an optimiser")
     parser.add_argument("--prompts", default="tokens", help="tokens (default) or sufficient (their exact statistics)")
     parser.add_argument("--law", default="gaussian", help="of tokens: gaussian, rademacher, uniform, student-t, sparse")
     parser.add_argument("--task-law", help="of tasks (default: as --law)")
+    training = parser.add_argument_group(
+        "training (--algorithm gradient-flow, gd, sgd, momentum, adam or adamw; weight decay 2 lambda_0)"
+    )
+    training.add_argument("--epochs", help="passes over the prompts (default 1000)")
+    training.add_argument("--learning-rate", metavar="ETA", help="default 0.001 for adam and adamw, otherwise 0.05")
+    training.add_argument("--batch", help="prompts in a mini-batch (default: all)")
+    training.add_argument("--initial-scale", metavar="S", help="standard deviation of the initial weights (default 0)")
+    training.add_argument("--inner", help="inner dimension of separate W_Q and W_K (default: merged)")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -268,6 +335,10 @@ def build_parser() -> argparse.ArgumentParser:
     ratios.add_argument("--kappa", help="K / D")
     ratios.add_argument("--lam", help="lambda_0 D")
     _add_level(solve)
+    drawn = solve.add_argument_group("random task sets, at level given-tasks without --tasks")
+    drawn.add_argument("--draws", default="1", help="task sets to average over (default 1)")
+    drawn.add_argument("--seed", default="0", metavar="S", help="seed of the task draws (default 0)")
+    drawn.add_argument("--sphere", action="store_true", help="tasks of norm sqrt(D), each used equally often")
     questions = solve.add_argument_group("questions to the finite-size theory")
     questions.add_argument("--test-N", dest="test_N", help="context length of the test prompts (default: as trained)")
     questions.add_argument("--test-noise", metavar="RHO", help="label noise of the test prompts (default: as trained)")
@@ -276,6 +347,7 @@ def build_parser() -> argparse.ArgumentParser:
     simulate = command("simulate", simulate_command, "simulate one ensemble of disorder realisations")
     _add_setting(simulate)
     _add_run(simulate)
+    simulate.add_argument("--out", metavar="DIR", help="store every realisation there; a second call continues")
 
     validate = command("validate", validate_command, "theory and simulation side by side; exit 1 if they disagree")
     _add_setting(validate)

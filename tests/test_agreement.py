@@ -77,7 +77,7 @@ def test_theory_and_simulation_agree_at_ten_dimensions(setting: Setting, realisa
     print(shown(-1, result))
     expected = {"e_icl", "e_idg", "train_error", "m", "q", "u", "contrast"}
     if math.isfinite(setting.beta):
-        expected |= {"e_gibbs", "train_gibbs", "log_Z"}
+        expected |= {"e_gibbs", "train_gibbs", "log_Z", "entropy"}
     assert {row.observable for row in result.rows} == expected
     error = next(row for row in result.rows if row.observable == "e_icl")
     assert error.sem < 0.015 * error.theory  # otherwise agreement would say little

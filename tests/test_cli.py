@@ -124,7 +124,7 @@ def test_simulate_prints_mean_standard_error_and_count_of_each_observable(capsys
 def test_simulate_at_finite_temperature_adds_the_gibbs_errors_and_log_z(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "simulate", *POINT, *RUN, "--beta", "40", "--json")
     assert code == 0
-    assert set(strict(out)) == SIMULATED_KEYS | {"e_gibbs", "train_gibbs", "log_Z"}
+    assert set(strict(out)) == SIMULATED_KEYS | {"e_gibbs", "train_gibbs", "log_Z", "entropy"}
 
 
 def test_one_realisation_has_no_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +231,14 @@ WRONG = {
     "alpha zero": (["solve", *RATIOS, "--alpha", "0"], ["--alpha 0.0", "positive number"]),
     "nu nan": (["solve", *RATIOS, "--nu", "nan"], ["--nu nan", "positive number"]),
     "negative lam": (["solve", *RATIOS, "--lam", "-1e-9"], ["--lam -1e-09", "at least 0"]),
-    "kappa without theory": (["solve", *RATIOS, "--kappa", "0.5"], ["--kappa 0.5", "fresh tasks"]),
+    "given tasks without any": (["solve", *POINT, "--level", "given-tasks"], ["--K", "is required"]),
+    "tasks at another level": (["solve", *POINT, "--tasks", "x.npy"], ["--tasks x.npy", "given-tasks"]),
+    "missing task file": (
+        ["solve", *POINT, "--level", "given-tasks", "--tasks", "no-such.npy"],
+        ["--tasks no-such.npy", "readable .npy file"],
+    ),
+    "more tasks than prompts": (["solve", *POINT, "--K", "100", "--level", "given-tasks"], ["--K 100", "P = 72"]),
+    "no draws": (["solve", *POINT, "--K", "3", "--level", "given-tasks", "--draws", "0"], ["--draws 0", "at least 1"]),
     "ratio missing": (["solve", "--alpha", "1", "--nu", "2"], ["--lam", "is required"]),
     "integer missing": (["simulate", "--D", "6", "--N", "12", "--ridge", "1"], ["--P", "is required"]),
     "ridge missing": (["validate", "--D", "6", "--N", "12", "--P", "9"], ["--ridge", "is required"]),

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from replica_icl.ensembles import (
+    finite_diversity,
     fresh_tasks,
     fresh_tasks_derivation,
     fresh_tasks_limit,
+    given_tasks,
     hessian_spectrum,
     missing_onsager,
 )
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from replica_icl.symbolic.derivation import Derivation
 
 PROGRAMS: dict[str, Callable[..., tuple[Any, ...]]] = {
+    "finite_diversity": finite_diversity.programs,
     "fresh_tasks": fresh_tasks.programs,
     "fresh_tasks_limit": fresh_tasks_limit.programs,
+    "given_tasks": given_tasks.programs,
     "hessian_spectrum": hessian_spectrum.programs,
     "missing_onsager": missing_onsager.programs,
 }

@@ -200,7 +200,8 @@ def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
         arguments=(*ORDER_PARAMETERS, s.D, s.P, s.ridge, last_row_ridge, s.noise, s.beta),
         outputs={
             **{name: theory.observables[name].subs(warm) for name in ("e_gibbs", "train_gibbs")},
-            "log_Z": theory.free_entropy.subs(warm),
+            "log_Z": (log_partition := theory.free_entropy.subs(warm)),
+            "entropy": log_partition - s.beta * log_partition.diff(s.beta),
         },
     )
     test_error = theory.observables["e_icl"]

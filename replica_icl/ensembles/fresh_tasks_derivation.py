@@ -6,259 +6,31 @@ in another way. Source of the model: Li et al., arXiv:2408.02288.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import sympy as sp
 
+from replica_icl.ensembles.attention_derivation import couplings_step, covariance_step, hamiltonian_step
+from replica_icl.ensembles.common_derivation import (
+    LABELS,
+    NAMED,
+    agree,
+    named,
+    residual,
+    shrinkage,
+    susceptibility,
+    vanishes,
+    written_out,
+)
 from replica_icl.ensembles.fresh_tasks import FreshTasks, derive_fresh_tasks
 from replica_icl.ensembles.fresh_tasks_limit import (
-    FreshTasksLimit,
     derive_fresh_tasks_limit,
-    effective_ridge,
-    excess,
-    response,
-    shrinkage,
-    test_error,
 )
-from replica_icl.symbolic import moments
+from replica_icl.ensembles.fresh_tasks_limit_derivation import elimination_step, limit_step, ridgeless_step
 from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.attention import Hamiltonian, SymbolicPrompt, loss, residual_covariance, weight_matrix
-from replica_icl.symbolic.averages import Average, concentrate
+from replica_icl.symbolic.averages import Average
 from replica_icl.symbolic.derivation import Claim, Derivation, Equation, Step
 from replica_icl.symbolic.free_energy import SquaredLoss
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric, determinant
 from replica_icl.symbolic.stability import replicon_direction, replicon_matrix
-
-residual = sp.Symbol("R", positive=True)
-"""R: squared residual of the mean weights on one prompt, given its scalars."""
-susceptibility = sp.Symbol("chi", positive=True)
-"""chi = V |c|^2 + V_u l^2: T chi is the thermal variance of a residual."""
-LABELS = {
-    "e_icl": r"e_{\mathrm{ICL}}",
-    "train_error": r"e_{\mathrm{train}}",
-    "e_gibbs": r"e_{\mathrm{Gibbs}}",
-    "train_gibbs": r"e_{\mathrm{train, Gibbs}}",
-    "weight_norm": "|W|^2",
-    "contrast": r"\mathrm{contrast}",
-    "replicon": r"\mathrm{replicon}",
-}
-"""LaTeX of the observables' names."""
-NAMED = (residual, susceptibility, shrinkage)
-
-
-def vanishes(expression: sp.Expr) -> bool:
-    """Whether `expression` (rational, or with square roots) is identically zero, by algebra."""
-    return sp.expand(sp.numer(sp.together(expression))) == 0
-
-
-def agree(first: sp.Expr, second: sp.Expr, points: int = 3, tolerance: str = "1e-30") -> bool:
-    """Whether two expressions have the same values, at a few points and with the law of averages at one value.
-
-    For expressions with logarithms, where algebra needs choices of branch; evaluated with 60 digits.
-    """
-    difference = sp.sympify(first) - second
-    bound = {v for average in difference.atoms(Average) for v in average.variables}
-    names = sorted(difference.free_symbols | bound, key=str)
-    for start in range(points):
-        values = {
-            x: sp.Float(sp.Rational(sp.prime(2 * i + start + 3), sp.prime(i + 2 * start + 5)), 60)
-            for i, x in enumerate(names)
-        }
-        at_values = sp.N(concentrate(difference, values).subs(values), 60)
-        if not abs(at_values) < sp.Float(tolerance):
-            return False
-    return True
-
-
-def named(theory: FreshTasks, expression: sp.Expr) -> sp.Expr:
-    """`expression` with R, chi and s = 1 / (1 + b T chi) written in its averages."""
-    fluctuation = theory.energetic.fluctuation
-    short = [
-        (1 / theory.energetic.shrinkage, 1 / shrinkage),
-        (fluctuation, s.query_norm * susceptibility),
-        (theory.energetic.covariance.off_diagonal, residual),
-    ]
-
-    def shortened(average: Average) -> sp.Expr:
-        integrand = sp.expand_log(average.integrand.subs(short))
-        return Average(integrand, (*s.SCALARS, *NAMED))
-
-    return expression.replace(lambda e: isinstance(e, Average), shortened)
-
-
-def written_out(theory: FreshTasks, expression: sp.Expr) -> sp.Expr:
-    """The inverse of `named`."""
-    energetic = theory.energetic
-    long = {
-        residual: energetic.covariance.off_diagonal,
-        susceptibility: energetic.fluctuation / s.query_norm,
-        shrinkage: energetic.shrinkage,
-    }
-    return expression.replace(
-        lambda e: isinstance(e, Average), lambda average: Average(average.integrand.subs(long), s.SCALARS)
-    )
-
-
-def _hamiltonian() -> Step:
-    size = 2
-    prompts = [SymbolicPrompt.numbered(size, size, mu) for mu in range(size)]
-    weights = weight_matrix(size)
-    energy = loss(prompts, weights)
-    glass = Hamiltonian.of(energy, weights)
-    spins = range(len(glass.spins))
-    last_column = [i for i in spins if i % (size + 1) == size]
-
-    def features(prompt: SymbolicPrompt) -> list[sp.Expr]:
-        """s = c~ (outer) (x~; 0), from the definition of the context vector."""
-        tokens = prompt.tokens.col_join(prompt.labels.T)
-        context = [sum(prompt.labels[i] * tokens[row, i] for i in range(size)) / size for row in range(size + 1)]
-        return [c * x for c in context for x in [*prompt.query, 0]]
-
-    s_mu = [features(p) for p in prompts]
-
-    def overlap(i: int, j: int) -> sp.Expr:
-        return sum(f[i] * f[j] for f in s_mu) / len(prompts)
-
-    return Step(
-        title="Attention to Hamiltonian",
-        text=r"""
-        A prompt is the matrix $Z$ of its tokens and labels, with a zero where the label of the query is
-        missing. Linear attention with one merged weight matrix $W$ writes $F(Z) = \frac{1}{N} Z Z^T W Z$, and
-        the entry below the query is the prediction $\hat y$. The loss $E(W)$ is quadratic in $W$: read
-        $\sigma = \mathrm{vec}\, W$ as real spins and it is the Hamiltonian of a spin glass, $E =
-        \mathrm{const} - h \cdot \sigma - \sum_{i<j} J_{ij} \sigma_i \sigma_j + \frac{1}{2} \sum_i \lambda_i
-        \sigma_i^2$.
-
-        Here everything is written out at $D = N = P = 2$. The first index of $W$ is on the context side, the
-        second on the query side; $x_{\mu i a}$ is component $a$ of token $i$ of prompt $\mu$, counted from
-        zero. The last column of $W$ meets the zero of the prompt and never acts: these $D + 1$ directions are
-        flat, and the ridge alone fixes them. The diagonal of the feature matrix is in $\lambda_i$ and nowhere
-        else.
-        """,
-        equations=(
-            Equation("h_1", glass.fields[0]),
-            Equation("J_{1,2}", glass.couplings[0, 1]),
-            Equation(r"\lambda_1", glass.precisions[0]),
-        ),
-        claims=(
-            Claim(
-                r"the expanded loss and the Hamiltonian are the same polynomial in $W$",
-                lambda: sp.expand(energy - glass.energy) == 0,
-            ),
-            Claim(
-                r"the last column of $W$ is flat: no field, no coupling, and the ridge as its only precision",
-                lambda: all(
-                    glass.fields[i] == 0 and not any(glass.couplings[i, :]) and glass.precisions[i] == s.ridge
-                    for i in last_column
-                ),
-            ),
-            Claim(
-                r"$J$ is symmetric with zero diagonal, so that the diagonal is counted once, in "
-                r"$\lambda_i = \lambda_0 + \frac{1}{P} \sum_\mu s_i^2$",
-                lambda: (
-                    glass.couplings == glass.couplings.T
-                    and all(glass.couplings[i, i] == 0 for i in spins)
-                    and all(sp.expand(glass.precisions[i] - s.ridge - overlap(i, i)) == 0 for i in spins)
-                ),
-            ),
-            Claim(
-                r"$J_{ij} = -\frac{1}{P} \sum_\mu s_i s_j$ for $i \neq j$, with features "
-                r"$s = \frac{1}{N} \sum_i y_i (x_i, y_i) \otimes (\tilde x, 0)$",
-                lambda: all(sp.expand(glass.couplings[i, j] + overlap(i, j)) == 0 for i in spins for j in range(i)),
-            ),
-            Claim(
-                r"$h_i = \frac{1}{P} \sum_\mu \tilde y s_i$",
-                lambda: all(
-                    sp.expand(glass.fields[i] - sum(p.target * f[i] for p, f in zip(prompts, s_mu, strict=True)) / 2)
-                    == 0
-                    for i in spins
-                ),
-            ),
-        ),
-    )
-
-
-def _couplings() -> Step:
-    fields = {block.name: block for block in moments.field_blocks()}
-    couplings = {block.name: block for block in moments.coupling_blocks()}
-    precisions = {block.name: block for block in moments.precision_blocks()}
-    within = couplings["different context, different query"]
-
-    def limit(expression: sp.Expr) -> sp.Expr:
-        return sp.limit(expression.subs({s.N: s.nu * s.D, s.P: s.alpha * s.D**2}), s.D, sp.oo)
-
-    return Step(
-        title="Exact moments of the random fields and couplings",
-        text=r"""
-        Over random prompts, $h$, $J$ and $\lambda$ are random. Their moments are Gaussian averages of
-        polynomials in tokens, tasks and noise, and Wick's theorem gives them exactly at every $D$, $N$ and
-        $P$. The field has a mean on the diagonal of $W$ only, of order $1/D$: that is the ferromagnetic
-        signal which makes the model copy the task. The couplings have no mean. Their variance is of order
-        $1/(D^2 P)$, like the variance of couplings in a glass with $D^2$ spins and $P \sim D^2$ patterns.
-        """,
-        equations=(
-            Equation(r"\mathrm{E}\, h_{ii}", fields["diagonal"].mean),
-            Equation(r"\mathrm{Var}\, h_{ii}", fields["diagonal"].variance),
-            Equation(r"\mathrm{Var}\, h_{ij}", fields["off-diagonal"].variance),
-            Equation(r"\mathrm{Var}\, h_{D+1,j}", fields["last row"].variance),
-            Equation(r"\mathrm{E}\, \lambda_{ij} - \lambda_0", precisions["D block"].mean),
-            Equation(r"\mathrm{E}\, \lambda_{D+1,j} - \lambda_0", precisions["last row"].mean),
-            *(Equation(rf"\mathrm{{Var}}\, J \text{{ ({b.name})}}", b.variance) for b in couplings.values()),
-        ),
-        claims=(
-            Claim(
-                "the field has a mean on the diagonal only, $1/D$",
-                lambda: (
-                    vanishes(fields["diagonal"].mean - 1 / s.D)
-                    and fields["off-diagonal"].mean == fields["last row"].mean == 0
-                ),
-            ),
-            Claim("no coupling has a mean", lambda: all(block.mean == 0 for block in couplings.values())),
-            Claim(
-                r"$\mathrm{E}\, \lambda_{ij} - \lambda_0 = \mathrm{E} |c|^2 / D$, with $|c|^2$ of the prompt law",
-                lambda: vanishes(precisions["D block"].mean - moments.context_moment(norm=1) / s.D),
-            ),
-            Claim(
-                r"$D^4 \mathrm{Var} J \to (1 + (1 + \rho)/\nu)^2 / \alpha$ within the $D^2$ block at "
-                r"$N = \nu D$, $P = \alpha D^2$",
-                lambda: vanishes(limit(s.D**4 * within.variance) - (1 + (1 + s.noise) / s.nu) ** 2 / s.alpha),
-            ),
-        ),
-    )
-
-
-def _covariance(theory: FreshTasks) -> Step:
-    covariance = theory.covariance
-    m_a, m_b, Q_ab, U_ab = sp.symbols("m_a m_b Q_ab U_ab", real=True)
-    entry = covariance.entry(m_a, m_b, Q_ab, U_ab)
-    T, omega, g, a = s.query_norm, s.task_norm, s.aligned, s.context_norm
-
-    return Step(
-        title="Residuals of replicas on one prompt",
-        text=r"""
-        Replicas $W^a$ see the same prompt. What a prompt says through its norms is kept as five scalars: $T =
-        |\tilde x|^2/D$, $\omega = |w|^2/D$, $g = c \cdot w/\sqrt{D}$, $a = |c|^2$ and $\ell = |y|^2/N$, where
-        $(c, \ell)$ is the context vector. Given these, the prompt's directions are isotropic, and the
-        residuals $r_a = \tilde y - \hat y_a$ of the replicas are taken as jointly Gaussian. Their covariance
-        needs the overlaps $m_a = \mathrm{tr} W^a_{DD} / D$, $Q_{ab} = \mathrm{tr} W^a_{DD} (W^b_{DD})^T / D$
-        over the $D^2$ block, and $U_{ab} = u^a \cdot u^b$ over the last row. It is found by averaging the
-        product of two residuals of the forward pass at an explicit $D$.
-        """,
-        equations=(Equation(r"C_{ab} = \langle r_a r_b \rangle", entry),),
-        claims=(
-            Claim("the covariance is the same at $D = 2$ and $D = 3$", lambda: residual_covariance(3) == covariance),
-            Claim(
-                r"replicas $W^a = m_a I$ have $C_{ab} = T (w/\sqrt{D} - m_a c) \cdot (w/\sqrt{D} - m_b c) + \rho$",
-                lambda: vanishes(
-                    covariance.entry(m_a, m_b, m_a * m_b, 0) - T * (omega - (m_a + m_b) * g + m_a * m_b * a) - s.noise
-                ),
-            ),
-            Claim(
-                "replicas without weights have the target's variance",
-                lambda: covariance.constant == T * omega + s.noise,
-            ),
-        ),
-    )
 
 
 def _replicated_action(theory: FreshTasks) -> Step:
@@ -545,209 +317,6 @@ def _with_shrinkage(theory: FreshTasks, expression: sp.Expr) -> sp.Expr:
     return expression.replace(lambda e: isinstance(e, Average), shortened)
 
 
-def _limit(limit: FreshTasksLimit) -> Step:
-    cold, warm = limit.ground_state, limit.saddle
-    means, spreads = moments.concentrated_means(), moments.relative_variances()
-    at_response = {s.V: response / s.beta_tilde}
-
-    def same_saddle() -> bool:
-        in_v = {x: equation.subs(at_response) for x, equation in warm.equations.items()}
-        tilde = s.beta_tilde
-        own, by_q, by_v = (cold.equations[x] for x in (s.m, s.q, response))
-        return (
-            vanishes(in_v[s.m] - tilde * own)
-            and vanishes(in_v[s.q] - tilde * by_q)
-            and vanishes(in_v[s.V] - tilde * by_q - tilde**2 * by_v)
-        )
-
-    return Step(
-        title="Thermodynamic limit",
-        text=r"""
-        Now $D \to \infty$ with $P = \alpha D^2$, $N = \nu D$, $\lambda_0 = \lambda / D$ and $\beta =
-        \tilde\beta D^2$. The relative variances of the prompt's scalars, exact at any size, vanish like
-        $1/D$: the prompt law concentrates at its mean, and every average becomes a value at one point. The
-        last row of $W$ has $D$ weights only and decouples. What is left is the free entropy density in $m$,
-        $q$, $V$ (without the constant $\frac{1}{2}(1 + \log(2 \pi / D))$ of the weights' volume). For
-        $\tilde\beta \to \infty$ the fluctuation $V$ vanishes and $v = \tilde\beta V$ stays: the response of
-        the ground state to a field.
-        """,
-        equations=(
-            *(Equation(rf"\lim \mathrm{{E}}\, {sp.latex(x)}", value) for x, value in means.items() if value != 1),
-            *(
-                Equation(
-                    rf"\lim D\, \mathrm{{Var}}({sp.latex(x)}) / (\mathrm{{E}}\, {sp.latex(x)})^2",
-                    sp.factor(sp.limit(s.D * value, s.D, sp.oo)),
-                )
-                for x, value in spreads.items()
-            ),
-            Equation(r"\lim \Phi / D^2", warm.free_entropy),
-            Equation(r"\lim \Phi / (\tilde\beta D^2)", cold.free_entropy),
-            *(
-                Equation(rf"\partial (\lim \Phi / (\tilde\beta D^2)) / \partial {x.name}", y)
-                for x, y in cold.equations.items()
-            ),
-        ),
-        claims=(
-            Claim(
-                "every relative variance vanishes like $1/D$, and none faster",
-                lambda: all(
-                    sp.limit(x, s.D, sp.oo) == 0 and sp.limit(s.D * x, s.D, sp.oo).is_positive for x in spreads.values()
-                ),
-            ),
-            Claim(
-                r"finite temperature and ground state have the same $m$, $q$ and $v = \tilde\beta V$",
-                same_saddle,
-            ),
-            Claim(
-                r"the stationarity of the limit is the limit of the stationarity, for $m$, $q$ and $V$",
-                lambda: all(
-                    vanishes(limit._concentrated(limit.finite.saddle.equations[x] / s.D**2) - warm.equations[x])
-                    for x in (s.m, s.q, s.V)
-                ),
-            ),
-        ),
-    )
-
-
-def _elimination(limit: FreshTasksLimit) -> Step:
-    k, a = effective_ridge, s.context_norm
-    shrunk = 1 - a / (s.alpha * (a + k))
-    to_a = {excess: a - 1}
-    e_in_k = limit.test_error.subs(to_a).subs(shrinkage, shrunk)
-    on_saddle: Mapping[sp.Symbol, sp.Expr] = {
-        s.m: limit.m,
-        s.q: limit.q.subs(s.m, limit.m).subs(test_error, e_in_k),
-        response: (limit.V * s.beta_tilde).subs(shrinkage, shrunk),
-        s.lam: k * shrunk,
-    }
-
-    def stationary() -> bool:
-        equations = limit.ground_state.equations.values()
-        return all(vanishes(equation.subs(on_saddle, simultaneous=True)) for equation in equations)
-
-    def roots() -> bool:
-        return all(
-            vanishes(sp.numer(sp.together(polynomial.as_expr().subs(polynomial.gen, branch))))
-            for polynomial, root in (
-                (limit.ridge_polynomial, limit.effective_ridge),
-                (limit.shrinkage_polynomial, limit.shrinkage),
-            )
-            for branch, _ in root.args
-        )
-
-    def energy() -> bool:
-        ground = limit.ground_observables["train_error"].subs(shrinkage, shrunk).subs(test_error, e_in_k)
-        energy = (ground + s.lam * s.q) / 2
-        left = limit.ground_state.free_entropy + energy
-        return vanishes(left.subs(on_saddle, simultaneous=True))
-
-    published = (1 + s.noise - 1 / a + k**2 / (a * (a + k) ** 2)) / (1 - a**2 / (s.alpha * (a + k) ** 2))
-
-    return Step(
-        title="Elimination: closed forms",
-        text=r"""
-        With $s = 1/(1 + \tilde\beta a V / \alpha)$, the equation for $q$ is a quadratic for $s$ without
-        $\tilde\beta$. In the effective ridge $k = \lambda/s$ it is again a quadratic, $k = \lambda +
-        \frac{k}{\alpha} \frac{a}{a + k}$: the samples that are spent on $D^2$ weights raise the ridge from
-        $\lambda$ to $k$. Both are solved by the root whose digits survive on either side of $\alpha = 1$. The
-        other order parameters are then rational in $k$, and $e = e_{ICL}$ is a ratio whose denominator is the
-        replicon eigenvalue. The excess of the context norm is $\delta = a - 1 = (1 + \rho)/\nu$.
-        """,
-        equations=(
-            Equation("0", limit.shrinkage_polynomial.as_expr()),
-            Equation("0", limit.ridge_polynomial.as_expr()),
-            Equation("s", limit.shrinkage),
-            Equation("k", limit.effective_ridge),
-            Equation("m", limit.m),
-            Equation("q", limit.q),
-            Equation("V", limit.V),
-            Equation("I - X", limit.replicon),
-            Equation("e", limit.test_error),
-            Equation(r"\delta", limit.excess_value),
-            *(Equation(LABELS[n], x) for n, x in limit.ground_observables.items() if n != "e_icl"),
-        ),
-        claims=(
-            Claim("both branches of both roots satisfy their polynomial", roots),
-            Claim(
-                r"the quadratic for $k$ says $k = \lambda + \frac{k}{\alpha} \frac{a}{a + k}$",
-                lambda: vanishes(
-                    limit.ridge_polynomial.as_expr()
-                    - sp.expand(s.alpha * (a + k) * (k - s.lam - k / s.alpha * a / (a + k))),
-                ),
-            ),
-            Claim("the closed forms put back into the saddle-point equations give zero", stationary),
-            Claim(
-                r"$e$ is the squared residual at the saddle, $1 + \rho - 2 m + a q$",
-                lambda: vanishes((limit.residual - test_error).subs(test_error, e_in_k).subs(on_saddle)),
-            ),
-            Claim(
-                r"$e = [1 + \rho - \frac{1}{a} + \frac{k^2}{a (a + k)^2}] / [1 - \frac{a^2}{\alpha (a + k)^2}]$, "
-                "the published form (arXiv:2405.11751)",
-                lambda: vanishes(e_in_k - published),
-            ),
-            Claim(
-                r"the ground state's free entropy density is minus its energy, $-\frac{1}{2} (e s^2 + \lambda q)$",
-                energy,
-            ),
-        ),
-    )
-
-
-def _ridgeless(limit: FreshTasksLimit) -> Step:
-    sides = limit.ridgeless()
-    in_controls = {s.context_norm: 1 + limit.excess_value}
-
-    def independent(alpha: sp.Rational, nu: sp.Rational, rho: sp.Rational) -> dict[str, sp.Expr]:
-        """m and e_icl for lam -> 0, from the saddle-point equations at rational numbers: v, then m, then q."""
-        numbers = {s.alpha: alpha, s.nu: nu, s.noise: rho}
-        equations = [e.subs(in_controls).subs(numbers) for e in limit.ground_state.equations.values()]
-        roots = sp.solve(equations[1], response)
-        (v,) = (root for root in roots if root.subs(s.lam, sp.Rational(1, 100)) > 0)
-        (m,) = sp.solve(equations[0].subs(response, v), s.m)
-        (q,) = sp.solve(equations[2].subs(response, v).subs(s.m, m), s.q)
-        error = limit.residual.subs(in_controls).subs(numbers).subs({s.m: m, s.q: q})
-        return {name: sp.limit(x, s.lam, 0, "+") for name, x in (("m", m), ("e_icl", error))}
-
-    def same_limit(side: str, alpha: sp.Rational) -> bool:
-        nu, rho = sp.Rational(5, 4), sp.Rational(1, 4)  # a = 2
-        numbers = {s.alpha: alpha, s.nu: nu, s.noise: rho}
-        found = independent(alpha, nu, rho)
-        return all(sp.simplify(sides[side][x].subs(in_controls).subs(numbers) - found[x]) == 0 for x in found)
-
-    def diverges() -> bool:
-        below, above = (sides[side]["e_icl"].subs(in_controls) for side in ("alpha < 1", "alpha > 1"))
-        weights = [
-            sp.limit(abs_gap * error, s.alpha, 1) for abs_gap, error in ((1 - s.alpha, below), (s.alpha - 1, above))
-        ]
-        return vanishes(weights[0] - weights[1]) and bool(weights[0].subs({s.nu: 2, s.noise: 0}) > 0)
-
-    return Step(
-        title=r"Ridgeless limits on both sides of $\alpha = 1$",
-        text=r"""
-        For $\lambda \to 0$ the two sides of $\alpha = 1$ differ. Above, the data fix all $D^2$ weights: $k =
-        0$ and the training error stays. Below, $k$ stays positive, all prompts are fitted ($s = 0$), and the
-        limit is the ground state of least norm. At $\alpha = 1$ the zero modes vanish, the ground state
-        becomes unique, the replicon eigenvalue is zero and $e_{ICL}$ diverges.
-        """,
-        equations=tuple(
-            Equation(rf"{LABELS.get(name, name)} \text{{ at }} \{side}", value)
-            for side, values in sides.items()
-            for name, value in values.items()
-        ),
-        claims=(
-            Claim(
-                r"above, at $\alpha = 3$: the limit of the solved saddle-point equations",
-                lambda: same_limit("alpha > 1", sp.Integer(3)),
-            ),
-            Claim(
-                r"below, at $\alpha = 1/3$: the limit of the solved saddle-point equations",
-                lambda: same_limit("alpha < 1", sp.Rational(1, 3)),
-            ),
-            Claim(r"$e_{ICL} |\alpha - 1|$ has the same positive limit from both sides", diverges),
-        ),
-    )
-
-
 def chain() -> Derivation:
     """The theory of fresh tasks, from linear attention to the closed forms of its thermodynamic limit."""
     theory = derive_fresh_tasks()
@@ -756,16 +325,16 @@ def chain() -> Derivation:
         name="fresh-tasks",
         title="In-context learning with fresh tasks: from linear attention to closed forms",
         steps=(
-            _hamiltonian(),
-            _couplings(),
-            _covariance(theory),
+            hamiltonian_step(),
+            couplings_step(),
+            covariance_step(theory),
             _replicated_action(theory),
             _free_entropy(theory),
             _saddle(theory),
             _observables(theory),
             _stability(theory),
-            _limit(limit),
-            _elimination(limit),
-            _ridgeless(limit),
+            limit_step(limit),
+            elimination_step(limit),
+            ridgeless_step(limit),
         ),
     )

@@ -223,7 +223,7 @@ def _thermal(
     """V, V_u, Gibbs errors and log Z of the points at finite beta; NaN for the others."""
     beta = np.array([s.beta for s in settings])
     warm = np.flatnonzero(np.isfinite(beta))
-    names = ("V", "V_u", "e_gibbs", "train_gibbs", "log_Z")
+    names = ("V", "V_u", "e_gibbs", "train_gibbs", "log_Z", "entropy")
     results = {name: np.full(len(settings), np.nan) for name in names}
     for piece in _chunks(warm.size, nodes):
         index = warm[piece]
@@ -296,6 +296,6 @@ def solve_finite_size(
     joined.pop("v")
     joined.pop("v_u")
     if not any(np.isfinite(s.beta) for s in settings):
-        for name in ("V", "V_u", "e_gibbs", "train_gibbs", "log_Z"):
+        for name in ("V", "V_u", "e_gibbs", "train_gibbs", "log_Z", "entropy"):
             joined.pop(name)
     return solution_of("finite-size", status, residual, iterations, joined, (len(settings),))

@@ -55,7 +55,7 @@ def solve_limit(point: Ratios, sizes: Any = None, functions: ModuleType | None =
         Solution at level "limit", of the shape that the ratios broadcast to.
 
     Raises:
-        ParameterError: for a finite task diversity, which is another ensemble.
+        ParameterError: for a finite task diversity, which is another ensemble (see `numeric.task_diversity`).
     """
     if point.kappa is not None:
         raise ParameterError("kappa", point.kappa, "must be absent: this theory has fresh tasks, one per prompt")

@@ -47,6 +47,7 @@ class Solution:
         V_u: its thermal part (finite size and beta only).
         e_gibbs, train_gibbs: errors of one Gibbs sample, on new and on training prompts (finite beta only).
         log_Z: log partition function over the D (D + 1) acting weights (finite beta with integers only).
+        entropy: log Z + beta <E>, differential entropy of the acting weights (finite size and beta only).
         theory_error: estimate of the theory's own error of e_icl, train_error, m and q, by name (finite size only): an
             order of magnitude of what is neglected, O(1/D) and smaller than the finite-size correction itself.
     """
@@ -68,6 +69,7 @@ class Solution:
     e_gibbs: Any = None
     train_gibbs: Any = None
     log_Z: Any = None
+    entropy: Any = None
     theory_error: Mapping[str, Any] | None = None
 
     @property

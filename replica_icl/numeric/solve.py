@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from replica_icl.conventions import Ratios, ratios
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.finite_size import solve_finite_size
+from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks
 from replica_icl.numeric.limit import solve_limit
 from replica_icl.numeric.solution import Solution
+from replica_icl.numeric.task_diversity import solve_task_diversity
 from replica_icl.setting import Setting
 
-LEVELS = ("finite-size", "limit")
+LEVELS = ("finite-size", "limit", "given-tasks")
 
 
 def solve(
@@ -21,16 +24,20 @@ def solve(
     level: str | None = None,
     tolerance: float = 1e-7,
     throw: bool = True,
+    tasks: Any = None,
+    seed: int = 0,
 ) -> Solution:
-    """Solve the theory of fresh tasks.
+    """Solve the theory at one point or on a grid.
 
     Args:
         point: a setting in raw numbers, a sequence of settings (solved as one grid), or the limit's ratios (numbers or
             arrays: a whole grid in one call).
         level: "finite-size" (D, N, P as they are, with the full prompt law) or "limit" (D -> infinity at fixed
-            ratios). By default finite-size for settings and limit for ratios.
+            ratios) or "given-tasks" (D, N, P and the task matrix as they are). By default finite-size for settings
+            and limit for ratios.
         tolerance: relative accuracy of the finite-size prompt averages.
         throw: raise when a point does not converge; with False the status says so and the values are NaN.
+        tasks: (K, D) task matrix of level "given-tasks"; without it K random ones of `seed`.
 
     Returns:
         `Solution`, with a status beside every value.
@@ -43,22 +50,31 @@ def solve(
         level = "limit" if isinstance(point, Ratios) else "finite-size"
     if level not in LEVELS:
         raise ParameterError("level", level, f"must be one of {', '.join(LEVELS)}")
+    if tasks is not None and level != "given-tasks":
+        raise ParameterError("tasks", "given", "must not be given at this level: ask for level given-tasks")
     if isinstance(point, Ratios):
         if level != "limit":
             raise ParameterError("level", level, "must be limit when ratios are given; other levels need raw numbers")
-        solution = solve_limit(point)
+        solution = _limit(point)
     elif level == "limit":
         one = isinstance(point, Setting)
         settings = [point] if isinstance(point, Setting) else list(point)
-        for setting in settings:
-            if setting.K is not None:
-                raise ParameterError("K", setting.K, "must be absent: this theory has fresh tasks, one per prompt")
-        solution = solve_limit(_ratios_of(settings, one), sizes=_sizes(settings, one))
+        solution = _limit(_ratios_of(settings, one), sizes=_sizes(settings, one))
+    elif level == "given-tasks":
+        if not isinstance(point, Setting):
+            raise ParameterError("level", level, "must be asked for with one setting at a time")
+        given = draw_task_set(point, seed) if tasks is None else (tasks, None)
+        solution = solve_given_tasks(point, *given)
     elif isinstance(point, Setting):
         solution = solve_finite_size([point], tolerance).point(0)
     else:
         solution = solve_finite_size(list(point), tolerance)
     return solution.or_raise() if throw else solution
+
+
+def _limit(point: Ratios, sizes: np.ndarray | int | None = None) -> Solution:
+    """The limit theory of fresh tasks, or of K = kappa D tasks."""
+    return solve_limit(point, sizes) if point.kappa is None else solve_task_diversity(point, sizes)
 
 
 def _sizes(settings: Sequence[Setting], one: bool) -> np.ndarray | int:
@@ -70,6 +86,10 @@ def _ratios_of(settings: Sequence[Setting], one: bool) -> Ratios:
     each = [ratios(setting) for setting in settings]
     if one:
         return each[0]
-    names = ("alpha", "nu", "lam", "noise", "beta_tilde")
+    names = ["alpha", "nu", "lam", "noise", "beta_tilde"]
+    diverse = [setting.K for setting in settings if setting.K is not None]
+    if diverse and len(diverse) < len(settings):
+        raise ParameterError("K", diverse[0], "must be given for every setting of a grid or for none")
+    names += ["kappa"] if diverse else []
     arrays = {name: np.array([getattr(r, name) for r in each]) for name in names}
     return Ratios(**arrays, minimum_norm=any(r.minimum_norm for r in each))

@@ -215,10 +215,10 @@ def hessian_density(setting: Setting, x: ArrayLike, eta: float = 0.0, functions:
     if points.ndim != 1 or not np.all((points > 0) & np.isfinite(points)):
         raise ParameterError("x", x, "must be positive finite numbers, in one dimension")
     functions = functions or load("fresh_tasks")
-    D, P = setting.D, setting.P
+    P = setting.P
     z = points + 1j * distance
     ridged = [replace(setting, ridge=float(r), beta=float(P), minimum_norm=False) for r in np.abs(z)]
-    start = solve_finite_size(ridged, tolerance=1e-5, functions=functions)
+    start = solve_finite_size(ridged, tolerance=COARSE, functions=functions)
     with np.errstate(all="ignore"):
         begin = np.log(np.stack([start.V, start.V_u], axis=1)).astype(complex)
         size = max(1, ELEMENTS // _nodes(functions, setting).weights.size)
@@ -251,6 +251,13 @@ def _solve_piece(functions: ModuleType, setting: Setting, z: Complex, begin: Com
         if bad.size:
             logs[bad], residual[bad] = _turned(functions, coarse, D, P, z[bad], begin[bad], turns)
     logs, residual = _newton(functions, fine, D, P, z, logs, MAX_ITERATIONS)
+    # At a steep edge Newton may land on the mirror image below the real axis.
+    bad = np.flatnonzero(~_admissible(logs, ACCURACY))
+    if bad.size:
+        mirrored = logs[bad].real + 1j * np.abs(logs[bad].imag)
+        again, left = _newton(functions, fine, D, P, z[bad], mirrored, MAX_ITERATIONS)
+        better = _admissible(again, ACCURACY) & (left <= TOLERANCE)
+        logs[bad[better]], residual[bad[better]] = again[better], left[better]
     other, _ = _equations(functions, _nodes(functions, setting, narrowed=0.8), D, P, z, logs)
     values = _densities(fine, setting, z, logs)
     return values | {"logs": logs, "residual": residual, "quadrature": np.abs(other).max(axis=1)}

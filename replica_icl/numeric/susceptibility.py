@@ -10,8 +10,8 @@ does not depend on temperature. Measured in units of the mean variance it is the
     chi_SG = sum_ij <sigma_i sigma_j>_c^2 / [n (mean_i <sigma_i^2>_c)^2] = n tr G^2 / (tr G)^2 >= 1,
 
 one for independent spins and n for a single soft mode. In theory P D V = tr G over the D^2 weights on tokens and
-P V_u = tr G over the last row (at beta = P), and a ridge of its own for each block gives the squared elements of G block
-by block: -d (tr_A G) / d lambda_B = sum over i in A, j in B of G_ij^2. The response is the inverse of I - X, the
+P V_u = tr G over the last row (at beta = P), and a ridge of its own for each block gives the squared elements of G,
+block by block: -d (tr_A G) / d lambda_B = sum over i in A, j in B of G_ij^2. The response is the inverse of I - X, the
 stability matrix of the replica-symmetric saddle: where its smallest eigenvalue vanishes, chi_SG diverges. With one
 block alone chi_SG = 1 / (1 - X).
 """
@@ -75,16 +75,22 @@ def susceptibility(
         if setting.ridge == 0 and setting.P < setting.acting_weights:
             raise ParameterError("ridge", 0.0, "must be positive below P = D (D + 1): zero modes have no variance")
     functions = functions or load("fresh_tasks")
-    solution = solve_finite_size([replace(s, beta=float(s.P)) for s in settings], tolerance, functions=functions)
-    status = np.array(solution.status, dtype=np.int8)
+    status = np.full(len(settings), Status.SINGULAR, dtype=np.int8)
     blocks, trace = np.full((len(settings), 2, 2), np.nan), np.full(len(settings), np.nan)
-    for i in np.flatnonzero(solution.converged):
-        setting = settings[i]
+    replicon = np.full(len(settings), np.nan)
+    # At ridge 0 and P = n there is no saddle point: tr G is infinite.
+    regular = [i for i, s in enumerate(settings) if s.ridge > 0 or s.P > s.acting_weights]
+    warm = [replace(settings[i], beta=float(settings[i].P)) for i in regular]
+    solution = solve_finite_size(warm, tolerance, functions=functions)
+    for k, i in enumerate(regular):
+        setting, status[i], replicon[i] = settings[i], solution.status[k], solution.replicon[k]
+        if status[i] != Status.CONVERGED:
+            continue
         sizes = {"D": float(setting.D), "P": float(setting.P), "c": 1.0}
         ridges = {"field": setting.ridge, "field_u": setting.ridge}
-        steepest = max(1.0, float(1 / solution.replicon[i]))
+        steepest = max(1.0, float(1 / replicon[i]))
         nodes = prompt_nodes(functions, setting.D, setting.N, setting.noise, tolerance, steepest)
-        V, V_u = (np.full((1, 1), value[i]) for value in (solution.V, solution.V_u))
+        V, V_u = (np.full((1, 1), value[k]) for value in (solution.V, solution.V_u))
         out = functions.fluctuations(NUMPY, nodes.average, V=V, V_u=V_u, **sizes, **ridges)
         jacobian = np.array([[out[f"d{x}_d{y}"].item() for y in ("V", "V_u")] for x in ("V", "V_u")])
         traces = setting.P * np.array([setting.D * V.item(), V_u.item()])
@@ -94,7 +100,7 @@ def susceptibility(
         blocks[i] = -traces[:, None] * response
         trace[i] = traces.sum() / weights.sum()
     raw = blocks.sum(axis=(1, 2)) / np.array([s.acting_weights for s in settings])
-    return Susceptibility(raw / trace**2, raw, trace, blocks, np.asarray(solution.replicon), status)
+    return Susceptibility(raw / trace**2, raw, trace, blocks, replicon, status)
 
 
 @dataclass(frozen=True)

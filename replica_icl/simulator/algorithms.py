@@ -10,6 +10,7 @@ import math
 from typing import Literal, get_args
 
 from replica_icl.errors import ParameterError
+from replica_icl.simulator.optimisers import OPTIMISERS
 
 Algorithm = Literal["dense", "dual", "cg"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
@@ -112,7 +113,7 @@ def choose_algorithm(
     """
     n = D * (D + 1)
     if algorithm is not None and algorithm not in ALGORITHMS:
-        raise ParameterError("algorithm", algorithm, f"must be one of {', '.join(ALGORITHMS)}")
+        raise ParameterError("algorithm", algorithm, f"must be one of {', '.join((*ALGORITHMS, *OPTIMISERS))}")
     if ridge == 0 and n > P and not minimum_norm:
         raise ParameterError(
             "ridge",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import os
 
-from replica_icl.errors import MemoryEstimateError
+from replica_icl.errors import MemoryEstimateError, ParameterError
 from replica_icl.setting import Setting
 from replica_icl.simulator.algorithms import Algorithm, choose_algorithm, matrix_bytes, solve_seconds
 from replica_icl.simulator.features import block_size
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
+from replica_icl.simulator.optimisers import CLOSED_FORM, Training
 from replica_icl.simulator.prompts import batch_size
+
+WEIGHT_ARRAYS = 6
+"""Arrays of the shape of W that a solve has at once: the weights, their parts, checked copies, squares for scores."""
 
 FEATURES_SHARE = 0.5
 """Share of the available memory that the features of one realisation may take before they are streamed."""
@@ -34,13 +38,37 @@ def sample_bytes(setting: Setting, streaming: bool = False, law: PromptLaw = GAU
 
 
 def realisation_bytes(
-    setting: Setting, algorithm: Algorithm, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS
+    setting: Setting, algorithm: Algorithm | Training, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS
 ) -> int:
     """Estimated peak memory of one realisation."""
-    matrices = matrix_bytes(setting.P, setting.D, algorithm, math.isfinite(setting.beta))
-    if algorithm == "dual" and streaming:  # the kernel needs all prompts at once
+    matrices = _matrix_bytes(setting, algorithm)
+    whole = algorithm.batch is not None if isinstance(algorithm, Training) else algorithm == "dual"
+    if whole and streaming:  # the kernel, or shuffled batches, need all prompts at once
         matrices += feature_bytes(setting)
     return matrices + sample_bytes(setting, streaming, law) + _FIXED_BYTES
+
+
+def _matrix_bytes(setting: Setting, algorithm: Algorithm | Training) -> int:
+    """Bytes beside the prompts: of square matrices, and of weight matrices and their scores."""
+    n, weights = setting.acting_weights, 8 * WEIGHT_ARRAYS * (setting.D + 1) ** 2
+    if not isinstance(algorithm, Training):
+        return matrix_bytes(setting.P, setting.D, algorithm, math.isfinite(setting.beta)) + weights
+    if algorithm.optimiser in CLOSED_FORM:
+        return 8 * 4 * n * min(n, setting.P) + weights
+    if n <= 2 * setting.P:
+        return matrix_bytes(setting.P, setting.D, "dense") + weights
+    return matrix_bytes(setting.P, setting.D, "cg") + weights
+
+
+def training_seconds(setting: Setting, how: Training) -> float:
+    """Estimated time of training on one core, good to a factor of a few."""
+    n, P = setting.acting_weights, setting.P
+    flops = 1e10
+    if how.optimiser in CLOSED_FORM:
+        return (10 * min(n, P) ** 2 * max(n, P) + 2 * n * min(n, P) * len(how.recorded())) / flops
+    if how.batch is not None:
+        return how.steps(P) * 1e-4 + how.epochs * 4 * P * n / flops
+    return (P * n**2 / 2 + how.epochs * min(2 * n**2, 4 * P * n)) / flops + how.epochs * 1e-4
 
 
 def pass_seconds(setting: Setting, law: PromptLaw = GAUSSIAN_PROMPTS) -> float:
@@ -50,10 +78,12 @@ def pass_seconds(setting: Setting, law: PromptLaw = GAUSSIAN_PROMPTS) -> float:
 
 
 def realisation_seconds(
-    setting: Setting, algorithm: Algorithm, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS
+    setting: Setting, algorithm: Algorithm | Training, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS
 ) -> float:
     """Estimated time of one realisation on one core, good to a factor of two or so."""
     draw = pass_seconds(setting, law)
+    if isinstance(algorithm, Training):
+        return draw + training_seconds(setting, algorithm)
     solve = solve_seconds(
         setting.P,
         setting.D,
@@ -85,45 +115,65 @@ def available_bytes() -> int:
 
 def plan(
     setting: Setting,
-    algorithm: str | None = None,
+    algorithm: str | Training | None = None,
     streaming: bool | None = None,
     law: PromptLaw = GAUSSIAN_PROMPTS,
-) -> tuple[Algorithm, bool]:
+) -> tuple[Algorithm | Training, bool]:
     """Whether to stream the prompts, then the cheapest algorithm that fits into memory.
 
     Args:
         setting: the experiment.
-        algorithm: a name, or None to choose (`choose_algorithm`).
+        algorithm: a name, how to train, or None to choose (`choose_algorithm`).
         streaming: None: if the features would take more than `FEATURES_SHARE` of the available memory.
         law: of the prompts, with its sampler.
 
     Raises:
         ParameterError: an algorithm that does not fit the setting.
         MemoryEstimateError: one realisation does not fit; it names the parameter that costs most (D: dense
-            matrix; P: kernel or prompts), its value, the estimate and what is available.
+            matrix, weights; P: kernel or prompts), its value, the estimate and what is available.
     """
     available = available_bytes()
     streamed = feature_bytes(setting) > FEATURES_SHARE * available if streaming is None else streaming
-    chosen = choose_algorithm(
-        setting.P,
-        setting.D,
-        setting.ridge,
-        setting.minimum_norm,
-        algorithm,
-        scale=_context_scale(setting),
-        thermal=math.isfinite(setting.beta),
-        pass_seconds=pass_seconds(setting, law) if streamed else 0.0,
-        memory=available - sample_bytes(setting, streamed, law) - _FIXED_BYTES,
-    )
+    chosen: Algorithm | Training
+    if isinstance(algorithm, Training):
+        chosen = _check_training(setting, algorithm)
+    else:
+        chosen = choose_algorithm(
+            setting.P,
+            setting.D,
+            setting.ridge,
+            setting.minimum_norm,
+            algorithm,
+            scale=_context_scale(setting),
+            thermal=math.isfinite(setting.beta),
+            pass_seconds=pass_seconds(setting, law) if streamed else 0.0,
+            memory=available - sample_bytes(setting, streamed, law) - _FIXED_BYTES,
+        )
     estimate = realisation_bytes(setting, chosen, streamed, law)
     if estimate <= available:
         return chosen, streamed
-    matrices = matrix_bytes(setting.P, setting.D, chosen, math.isfinite(setting.beta))
-    dense = chosen == "dense" and matrices >= sample_bytes(setting, streamed, law)
-    name, value = ("D", setting.D) if dense else ("P", setting.P)
+    blamed = chosen == "dense" or setting.acting_weights >= (setting.P**2 if chosen == "dual" else setting.P)
+    blamed = blamed and _matrix_bytes(setting, chosen) >= sample_bytes(setting, streamed, law)
+    name, value = ("D", setting.D) if blamed else ("P", setting.P)
+    how = chosen.optimiser if isinstance(chosen, Training) else chosen
     raise MemoryEstimateError(
         name,
         value,
-        f"one realisation ({chosen}) would need {estimate / GIB:.1f} GiB of memory, "
+        f"one realisation ({how}) would need {estimate / GIB:.1f} GiB of memory, "
         f"{available / GIB:.1f} GiB are available",
     )
+
+
+def _check_training(setting: Setting, how: Training) -> Training:
+    """A training that fits the setting.
+
+    Raises:
+        ParameterError: a temperature, batches larger than the data, or separate matrices that start at zero.
+    """
+    if math.isfinite(setting.beta):
+        raise ParameterError("beta", setting.beta, f"must be inf with {how.optimiser}: training has no temperature")
+    if how.batch is not None and how.batch > setting.P:
+        raise ParameterError("batch", how.batch, f"must be at most the number of prompts, P = {setting.P}")
+    if how.inner is not None and not how.initial_scale > 0:
+        raise ParameterError("initial_scale", how.initial_scale, "must be positive for separate W_Q and W_K")
+    return how

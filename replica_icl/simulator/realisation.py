@@ -14,9 +14,11 @@ from replica_icl.simulator.gibbs import gibbs_errors, log_partition
 from replica_icl.simulator.ground_state import GroundState, ground_state
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.observables import icl_error, idg_error, overlaps
+from replica_icl.simulator.optimisers import Training
 from replica_icl.simulator.prompts import check_tasks, draw_tasks
 from replica_icl.simulator.streaming import StreamedFeatures
 from replica_icl.simulator.streams import random_streams
+from replica_icl.simulator.training import Trajectory, train
 
 Array = NDArray[np.float64]
 
@@ -42,12 +44,12 @@ class Realisation:
 
     Attributes:
         instance: the quenched disorder.
-        ground: its exact ground state.
+        ground: its exact ground state, or where training ended and how it got there.
         values: the observables by name (see `simulate`).
     """
 
     instance: Instance
-    ground: GroundState
+    ground: GroundState | Trajectory
     values: dict[str, float]
 
 
@@ -92,7 +94,7 @@ def realise(
     setting: Setting,
     seed: int = 0,
     realisation: int = 0,
-    algorithm: str | None = None,
+    algorithm: str | Training | None = None,
     tasks: ArrayLike | None = None,
     law: PromptLaw = GAUSSIAN_PROMPTS,
     streaming: bool = False,
@@ -105,14 +107,19 @@ def realise(
         SolveError: the ground state could not be computed, or an observable is not finite.
     """
     instance = draw_instance(setting, seed, realisation, tasks, law, streaming)
+    if isinstance(algorithm, Training):
+        fixed, given = fix_tasks(setting, tasks)
+        rng = random_streams(fixed, seed, realisation, given, law).training()
+        trained = train(instance.features, setting.ridge, algorithm, N=setting.N, noise=setting.noise, law=law, rng=rng)
+        return Realisation(instance, trained, observe(setting, instance, trained))
     if algorithm is None and math.isfinite(setting.beta):
         algorithm = "dual" if setting.P < setting.acting_weights else "dense"
     ground = ground_state(instance.features, setting.ridge, algorithm=algorithm, minimum_norm=setting.minimum_norm)
     return Realisation(instance, ground, observe(setting, instance, ground))
 
 
-def observe(setting: Setting, instance: Instance, ground: GroundState) -> dict[str, float]:
-    """Every observable of a ground state by name, tested at the context length, noise and law of training.
+def observe(setting: Setting, instance: Instance, ground: GroundState | Trajectory) -> dict[str, float]:
+    """Every observable of a ground state, or of trained weights, by name, tested as trained: same N, noise and law.
 
     For fresh tasks the law of the training tasks is that of new ones, so e_idg is e_icl.
     """
@@ -128,9 +135,11 @@ def observe(setting: Setting, instance: Instance, ground: GroundState) -> dict[s
         "u": overlap.u,
         "contrast": overlap.contrast,
     }
-    if math.isfinite(setting.beta):
+    if math.isfinite(setting.beta) and isinstance(ground, GroundState):
         errors = gibbs_errors(ground, setting.beta, N, noise, instance.law)
         values["e_gibbs"] = errors.test
         values["train_gibbs"] = errors.training
         values["log_Z"] = log_partition(ground, setting.beta)
+        # The energy is quadratic: <E> lies 1/(2 beta) per acting weight above the ground state.
+        values["entropy"] = values["log_Z"] + setting.beta * ground.energy + setting.acting_weights / 2
     return values

@@ -60,6 +60,10 @@ class Streams:
         """The generator of block number `index` of the prompts, always in its initial state."""
         return self._child(1, index)
 
+    def training(self) -> np.random.Generator:
+        """The generator of initial weights and mini-batches."""
+        return self._child(2)
+
 
 def random_streams(
     setting: Setting, seed: int, realisation: int, tasks: Array | None = None, law: PromptLaw = GAUSSIAN_PROMPTS

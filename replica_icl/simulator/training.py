@@ -52,7 +52,7 @@ class Trajectory:
     @property
     def times(self) -> Array:
         """Time t of dW/dt = -grad E that a flow would have reached: 2 learning_rate epochs (full batches)."""
-        return 2 * self.how.rate * self.epochs
+        return (2 * self.how.rate) * self.epochs.astype(np.float64)
 
     @property
     def training_error(self) -> float:

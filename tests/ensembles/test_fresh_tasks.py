@@ -3,6 +3,7 @@
 import pytest
 import sympy as sp
 
+from replica_icl.ensembles.common_derivation import agree
 from replica_icl.ensembles.fresh_tasks import (
     ORDER_PARAMETERS,
     FreshTasks,
@@ -14,7 +15,6 @@ from replica_icl.ensembles.fresh_tasks import (
     unit,
     with_ridges,
 )
-from replica_icl.ensembles.fresh_tasks_derivation import agree
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.attention import prediction, residual_covariance
 from replica_icl.symbolic.averages import Average

@@ -357,13 +357,12 @@ def test_one_grid_holds_both_the_ground_state_and_temperatures() -> None:
 
 
 def test_what_this_theory_does_not_cover_is_refused_by_name() -> None:
-    for point, name in (
-        (Ratios(alpha=1.0, nu=1.0, lam=0.1, kappa=0.5), "kappa"),
-        (Setting(D=10, N=10, P=100, ridge=0.1, K=5), "K"),
-    ):
-        with pytest.raises(ParameterError, match="fresh tasks") as caught:
-            solve(point, level="limit")
-        assert caught.value.parameter == name
+    with pytest.raises(ParameterError, match="fresh tasks") as caught:
+        solve_limit(Ratios(alpha=1.0, nu=1.0, lam=0.1, kappa=0.5))  # another ensemble, which solve() goes to
+    assert caught.value.parameter == "kappa"
+    with pytest.raises(ParameterError, match="fresh tasks") as caught:
+        solve(Setting(D=10, N=10, P=100, ridge=0.1, K=5), level="finite-size")
+    assert caught.value.parameter == "K"
     with pytest.raises(ParameterError, match=r"must be one of .*\blimit\b") as caught:
         solve(Ratios(alpha=1.0, nu=1.0, lam=0.1), level="thermodynamic")
     assert (caught.value.parameter, caught.value.value) == ("level", "thermodynamic")

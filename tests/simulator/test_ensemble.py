@@ -68,7 +68,7 @@ def test_observables_are_scores_of_the_ground_state() -> None:
     assert one.instance.tasks.shape == (4, 6)
     assert one.values["e_icl"] == icl_error(one.ground.W, 9, 0.1)
     assert one.values["e_idg"] == idg_error(one.ground.W, one.instance.tasks, 9, 0.1)
-    assert list(one.values) == [*GROUND, "e_gibbs", "train_gibbs", "log_Z"]
+    assert list(one.values) == [*GROUND, "e_gibbs", "train_gibbs", "log_Z", "entropy"]
     assert one.values["e_gibbs"] > one.values["e_icl"]
     assert one.values["train_gibbs"] > one.values["train_error"]
 

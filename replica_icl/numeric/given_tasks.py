@@ -1,0 +1,400 @@
+"""Solving the theory of a given set of tasks at finite D, N and P: matrix order parameters on the context side.
+
+log Z = (D/2) [log det V + tr V^-1 C] - (P lambda_0 / 2) [D tr V + D tr C + |M|^2] + P sum_k pi_k phi_k  at beta = P,
+with pi_k the share of prompts of task k and phi_k a prompt's term (`ensembles.given_tasks`), a function of
+tr(F V), tr(F G), u.M w/sqrt(D) and e.M w/sqrt(D), where G = C + M M^T / D and F runs over four matrices per task. So
+stationarity in C, M and V, the only step that is written here in matrix form, reads
+
+    V^-1 = P (sum a_f F + lambda_0),   M = V P sum_k pi_k (b_task u + b_corner e) w^T / sqrt(D),   C = V (P sum c_f F) V
+
+with sums over tasks and parts, and coefficients a, b, c that are lowered derivatives of phi. The coefficients of
+F_rest and F_corner are shared by all tasks, so there are 2 K + 2 unknowns. The Newton matrix of the equation for V is
+also that of the linear equation for C, and its smallest eigenvalue the stability of the replica-symmetric saddle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from replica_icl.conventions import ratios
+from replica_icl.errors import ParameterError
+from replica_icl.lowered import load
+from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.prompt_law import PromptNodes, factor_rules
+from replica_icl.numeric.solution import Solution, Status, solution_of
+from replica_icl.numeric.task_diversity import solve_task_diversity
+from replica_icl.setting import Setting, check_integer
+
+Array = NDArray[np.float64]
+
+TOLERANCE = 1e-10
+"""Largest relative imbalance of the equations for V that counts as solved."""
+MAX_ITERATIONS = 60
+PARTS = ("task", "rest", "corner", "cross")
+
+
+def check_task_matrix(tasks: ArrayLike, setting: Setting) -> Array:
+    """The (K, D) task matrix as float64.
+
+    Raises:
+        ParameterError: wrong shape, no real numbers, NaN, a task that is zero, another K than the setting's, or K > P.
+    """
+    matrix = np.asarray(tasks)
+    if matrix.dtype.kind not in "iuf":
+        raise ParameterError("tasks", f"array of {matrix.dtype}", "must be real numbers")
+    matrix = matrix.astype(float)
+    if matrix.ndim != 2 or matrix.shape[0] < 1 or matrix.shape[1] != setting.D:
+        raise ParameterError("tasks", f"array of shape {matrix.shape}", f"must have shape (K, {setting.D})")
+    if not np.all(np.isfinite(matrix)):
+        raise ParameterError("tasks", "array with NaN or infinity", "must be finite")
+    zero = np.flatnonzero(~matrix.any(axis=1))
+    if zero.size:
+        raise ParameterError("tasks", f"array whose row {zero[0]} is zero", "must hold no zero task")
+    if setting.K is not None and setting.K != len(matrix):
+        raise ParameterError("K", setting.K, f"must equal the number of given tasks, {len(matrix)}")
+    if len(matrix) > setting.P:
+        raise ParameterError("K", len(matrix), f"must be at most the number of prompts, P = {setting.P}")
+    return matrix
+
+
+def draw_task_set(setting: Setting, seed: int = 0, index: int = 0, sphere: bool = False) -> tuple[Array, Array]:
+    """K random tasks, and the share of the P prompts that each gets when every prompt draws its task.
+
+    Args:
+        seed, index: of the random stream; the same for any order of calls.
+        sphere: |w| = sqrt(D) and every task used equally often (Lu et al.) instead of Gaussian tasks.
+    """
+    if setting.K is None:
+        raise ParameterError("K", "(not given)", "is required to draw tasks (or give a task matrix)")
+    sizes = (setting.D, setting.N, setting.P, setting.K)
+    rng = np.random.default_rng(np.random.SeedSequence([check_integer("seed", seed, 0), index, *sizes]))
+    tasks = rng.standard_normal((setting.K, setting.D))
+    if sphere:
+        tasks *= np.sqrt(setting.D) / np.linalg.norm(tasks, axis=1, keepdims=True)
+        return tasks, np.full(setting.K, 1 / setting.K)
+    return tasks, rng.multinomial(setting.P, np.full(setting.K, 1 / setting.K)) / setting.P
+
+
+@dataclass(frozen=True, eq=False)
+class TaskSet:
+    """The equations of one task matrix.
+
+    Attributes:
+        setting: the experiment.
+        tasks: (K, D).
+        shares: pi_k, fraction of prompts of each task, (K,).
+        nodes: of the prompt law given each task, scalars of shape (K, nodes).
+    """
+
+    setting: Setting
+    tasks: Array
+    shares: Array
+    nodes: PromptNodes
+    functions: ModuleType
+
+    @cached_property
+    def directions(self) -> Array:
+        """u = w / |w|, (K, D)."""
+        return self.tasks / np.linalg.norm(self.tasks, axis=1, keepdims=True)
+
+    @property
+    def K(self) -> int:
+        return len(self.tasks)
+
+    def combine(self, y: Array) -> Array:
+        """sum_i y_i F_i, (D + 1, D + 1), of unknowns ordered task (K), cross (K), rest, corner."""
+        K, D, u = self.K, self.setting.D, self.directions
+        total = np.zeros((D + 1, D + 1))
+        total[:D, :D] = (u * y[:K, None]).T @ u
+        total[:D, :D].flat[:: D + 1] += y[2 * K]
+        total[D, :D] = total[:D, D] = y[K : 2 * K] @ u
+        total[D, D] = y[2 * K + 1]
+        return total
+
+    def traces(self, G: Array) -> dict[str, Array]:
+        """tr(F G) per task, each (K, 1)."""
+        D, u = self.setting.D, self.directions
+        task = np.einsum("kd,kd->k", u @ G[:D, :D], u)
+        rest, corner = np.full(self.K, np.trace(G[:D, :D])), np.full(self.K, G[D, D])
+        values = dict(zip(PARTS, (task, rest, corner, 2 * u @ G[:D, D]), strict=True))
+        return {name: value[:, None] for name, value in values.items()}
+
+    def gram(self, V: Array) -> Array:
+        """tr(F_i V F_j V), (2 K + 2, 2 K + 2)."""
+        K, D, u = self.K, self.setting.D, self.directions
+        on_tokens, column, corner = V[:D, :D], V[:D, D], V[D, D]
+        Vu = u @ on_tokens
+        H, r = Vu @ u.T, u @ column
+        gram = np.zeros((2 * K + 2, 2 * K + 2))
+        task, cross, rest, last = slice(0, K), slice(K, 2 * K), 2 * K, 2 * K + 1
+        gram[task, task] = H**2
+        gram[task, cross] = 2 * H * r[None, :]  # tr(u u^T V (u' e^T + e u'^T) V) = 2 (u.V u') (u.V e)
+        gram[task, cross] = 2 * H * r[:, None]
+        gram[cross, cross] = 2 * (H * corner + np.outer(r, r))
+        gram[task, rest] = np.sum(Vu**2, axis=1)
+        gram[task, last] = r**2
+        gram[cross, rest] = 2 * Vu @ column
+        gram[cross, last] = 2 * r * corner
+        gram[rest, rest], gram[rest, last], gram[last, last] = np.sum(on_tokens**2), column @ column, corner**2
+        upper = np.triu(np.ones_like(gram), 1).astype(bool)
+        gram.T[upper] = gram[upper]
+        return gram
+
+    def gathered(self, per_task: dict[str, Any], prefix: str) -> Array:
+        """Coefficients per task and part, weighted by the shares, as unknowns."""
+        task, rest, corner, cross = (self.shares * np.ravel(per_task[f"{prefix}_{part}"]) for part in PARTS)
+        return np.concatenate([task, cross, [rest.sum(), corner.sum()]])
+
+    def curvature(self, per_task: dict[str, Any]) -> Array:
+        """A = -d(gathered a)/d(traces), (2 K + 2, 2 K + 2)."""
+        K = self.K
+        places = {
+            "task": np.arange(K),
+            "cross": np.arange(K, 2 * K),
+            "rest": np.full(K, 2 * K),
+            "corner": np.full(K, 2 * K + 1),
+        }
+        A = np.zeros((2 * K + 2, 2 * K + 2))
+        for f in PARTS:
+            for h in PARTS:
+                value = np.broadcast_to(np.ravel(per_task[f"a_{f}_{h}"]), (K,))
+                np.add.at(A, (places[f], places[h]), -self.shares * value)
+        return A
+
+    def fluctuations(self, y: Array) -> Array:
+        """V of given coefficients."""
+        inverse = self.setting.P * self.combine(y)
+        inverse.flat[:: self.setting.D + 2] += self.setting.P * self.setting.ridge
+        return np.linalg.inv(inverse)
+
+    def averages(self, V: Array) -> dict[str, Any]:
+        traces = {f"v_{part}": x for part, x in self.traces(V).items()}
+        return self.functions.averages(NUMPY, self.nodes.average, **traces, D=float(self.setting.D))
+
+    def solve_fluctuations(self, s: float) -> tuple[Array, dict[str, Any], float, int]:
+        """V by damped Newton in the coefficients: V, its averages, the residual and the number of iterations.
+
+        Args:
+            s: estimate of the share that training leaves of a residual, for the start.
+        """
+        D = self.setting.D
+        y = s * self.gathered(self.averages(np.zeros((D + 1, D + 1))), "a")
+        best, residual, iterations = y, np.inf, 0
+        step = np.zeros_like(y)
+        V, found = np.eye(D + 1), {}
+        for iterations in range(1, MAX_ITERATIONS + 1):
+            V_new = self.fluctuations(y)
+            found_new = self.averages(V_new)
+            mapped = self.gathered(found_new, "a")
+            size = np.concatenate([*(2 * [np.abs(y[: self.K]) + np.abs(mapped[: self.K])]), 2 * y[-2:]])
+            new = float(np.max(np.abs(mapped - y) / np.maximum(size, 1e-300)))
+            worse = not new < residual and new > 1e-14
+            if worse and np.max(np.abs(step)) > 1e-14 * np.max(np.abs(best)):
+                step /= 2
+                y = best + step
+                continue
+            if worse:
+                break
+            best, residual, V, found = y, new, V_new, found_new
+            if residual < 1e-13:
+                break
+            J = np.eye(y.size) - self.setting.P * self.curvature(found) @ self.gram(V)
+            step = np.linalg.solve(J, mapped - y)
+            positive = np.r_[: self.K, -2, -1]
+            shrinks = np.max(-step[positive] / np.maximum(y[positive], 1e-300))
+            step *= min(1.0, 0.8 / max(shrinks, 1e-300))
+            y = best + step
+        return V, found, residual, iterations
+
+    def solve(self, s: float) -> dict[str, Any]:
+        """Order parameters and observables."""
+        setting, D, P = self.setting, self.setting.D, self.setting.P
+        V, found, residual, iterations = self.solve_fluctuations(s)
+        pull = np.stack([np.ravel(found["b_task"]), np.ravel(found["b_corner"])]) * self.shares
+        by_task = self.tasks / np.sqrt(D)
+        source = np.vstack([(self.directions * pull[0][:, None]).T @ by_task, pull[1] @ by_task])
+        M = P * V @ source
+        gram = self.gram(V)
+        A = self.curvature(found)
+        J = np.eye(A.shape[0]) - P * A @ gram
+        start = self.gathered(self.residuals(V, M @ M.T / D, M), "c")
+        c = np.linalg.solve(J, start)
+        C = P * V @ self.combine(c) @ V
+        values = self.residuals(V, C + M @ M.T / D, M)
+        errors = np.ravel(values["error"])
+        squares = M @ M.T + D * C
+        m, q, u = np.trace(M[:D]) / D, np.trace(squares[:D, :D]) / D, squares[D, D]
+        test = load("fresh_tasks").transfer(NUMPY, m=m, q=q, u=u, D=float(D), N=float(setting.N), rho=setting.noise)
+        closed = self.gathered(values, "c")
+        residual = max(residual, float(np.max(np.abs(closed - c)) / np.max(np.abs(c))))
+        return {
+            "e_icl": float(test["e_icl"]),
+            "e_idg": float(errors.mean()),
+            "train_error": float(self.shares @ np.ravel(values["training"])),
+            "m": float(m),
+            "q": float(q),
+            "u": float(u),
+            "contrast": float(D * m / np.sqrt((D + 1) * (D * q + u))),
+            "replicon": float(np.min(np.linalg.eigvals(J).real)),
+            "residual": residual,
+            "iterations": iterations,
+            "V": V,
+            "M": M,
+            "C": C,
+        }
+
+    def residuals(self, V: Array, G: Array, M: Array) -> dict[str, Any]:
+        """The lowered `residuals` at given order parameters."""
+        D, u = self.setting.D, self.directions
+        by_task = self.tasks / np.sqrt(D)
+        return self.functions.residuals(
+            NUMPY,
+            self.nodes.average,
+            **{f"v_{part}": x for part, x in self.traces(V).items()},
+            **{f"g_{part}": x for part, x in self.traces(G).items()},
+            m_task=np.einsum("kd,kd->k", u @ M[:D], by_task)[:, None],
+            m_corner=(by_task @ M[D])[:, None],
+            omega=np.sum(by_task**2, axis=1)[:, None],
+            D=float(D),
+            rho=self.setting.noise,
+        )
+
+    def free_entropy(self, V: Array, C: Array, M: Array) -> float:
+        """log Z at beta = P of given order parameters (the docstring of this module), for checks."""
+        D, P = self.setting.D, self.setting.P
+        terms = np.ravel(self.residuals(V, C + M @ M.T / D, M)["free_entropy"])
+        entropic = D / 2 * (np.linalg.slogdet(V)[1] + np.trace(np.linalg.solve(V, C)))
+        ridge = P * self.setting.ridge / 2 * (D * np.trace(V) + D * np.trace(C) + np.sum(M**2))
+        return float(entropic - ridge + P * self.shares @ terms)
+
+
+def task_set(
+    setting: Setting, tasks: ArrayLike, shares: ArrayLike | None = None, tolerance: float = 1e-5, steepest: float = 10.0
+) -> TaskSet:
+    """The equations of a task matrix, with nodes of the prompt law to a relative `tolerance`."""
+    matrix = check_task_matrix(tasks, setting)
+    functions = load("given_tasks")
+    decade = float(10.0 ** np.ceil(np.log10(max(steepest, 1.0))))
+    rules = factor_rules(load("fresh_tasks"), setting.D, setting.N, setting.noise, tolerance, decade, gauss=True)
+    names = [name for name in rules if name != "omega"]
+    grid = np.meshgrid(*(rules[name][0] for name in names), indexing="ij")
+    weights = np.ones(())
+    for name in names:
+        weights = np.multiply.outer(weights, rules[name][1])
+    weights = weights.ravel()
+    keep = weights > 1e-3 * tolerance * weights.max() / decade
+    factors = {name: axis.ravel()[keep][None, :] for name, axis in zip(names, grid, strict=True)}
+    omega = np.sum(matrix**2, axis=1, keepdims=True) / setting.D
+    scalars = functions.scalars(
+        NUMPY, **factors, omega=omega, D=float(setting.D), N=float(setting.N), rho=setting.noise
+    )
+    nodes = PromptNodes(tuple(scalars[name] for name in ("T", "p", "x", "l")), weights[keep] / weights[keep].sum())
+    usage = np.full(len(matrix), 1 / len(matrix)) if shares is None else np.asarray(shares, dtype=float)
+    return TaskSet(setting, matrix, usage, nodes, functions)
+
+
+def _left_over(setting: Setting, tasks: Array) -> float:
+    """s of the limit at the ratios of the setting, sqrt(training error / e_idg): where the solve starts."""
+    from dataclasses import replace
+
+    point = ratios(replace(setting, K=len(tasks), beta=np.inf))
+    found = solve_task_diversity(point)
+    if not found.converged or found.train_error <= 0:
+        return 0.1
+    return float(np.sqrt(found.train_error / found.e_idg))
+
+
+def _check_level(setting: Setting) -> None:
+    if setting.ridge == 0:
+        raise ParameterError("ridge", setting.ridge, "must be positive for a given set of tasks")
+    if np.isfinite(setting.beta):
+        raise ParameterError("beta", setting.beta, "must be absent: this level gives the ground state")
+
+
+def solve_given_tasks(
+    setting: Setting, tasks: ArrayLike, shares: ArrayLike | None = None, tolerance: float = 1e-5
+) -> Solution:
+    """Solve the theory of one task matrix.
+
+    Args:
+        setting: the experiment; its K, if set, has to be the number of tasks.
+        tasks: (K, D) task matrix.
+        shares: fraction of the prompts of each task, by default equal.
+        tolerance: relative accuracy of the prompt averages.
+
+    Raises:
+        ParameterError: bad tasks, no ridge, or a finite temperature.
+    """
+    _check_level(setting)
+    matrix = check_task_matrix(tasks, setting)
+    s = _left_over(setting, matrix)
+    with np.errstate(all="ignore"):
+        values = task_set(setting, matrix, shares, tolerance, steepest=min(1 / s, 1e6)).solve(s)
+    for name in ("V", "M", "C"):
+        values.pop(name)
+    residual, iterations = values.pop("residual"), values.pop("iterations")
+    status = Status.CONVERGED if residual <= TOLERANCE else Status.MAX_ITERATIONS
+    if not (values["replicon"] > 0 and values["q"] >= values["m"] ** 2 * (1 - 1e-12)):
+        status = Status.INADMISSIBLE
+    if not all(np.isfinite(x) for x in values.values()):
+        status = Status.NON_FINITE
+    return solution_of("given-tasks", status, residual, iterations, values, ())
+
+
+@dataclass(frozen=True, eq=False)
+class TaskAverage:
+    """The theory averaged over draws of the task matrix.
+
+    Attributes:
+        draws: the solution of each task set.
+    """
+
+    draws: Sequence[Solution]
+
+    def values(self, name: str) -> Array:
+        return np.array([getattr(solution, name) for solution in self.draws])
+
+    def mean(self, name: str) -> float:
+        return float(self.values(name).mean())
+
+    def spread(self, name: str) -> float:
+        """Standard deviation over task draws."""
+        return float(self.values(name).std(ddof=1)) if len(self.draws) > 1 else 0.0
+
+    @property
+    def converged(self) -> bool:
+        return all(bool(solution.converged) for solution in self.draws)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of one solution with means over draws, and the spread beside them."""
+        first = self.draws[0]
+        worst = max(self.draws, key=lambda solution: int(solution.status))
+        names = list(first.observables())
+        return {
+            "level": first.level,
+            "status": Status(int(worst.status)).name.lower(),
+            "residual": max(solution.residual for solution in self.draws),
+            "iterations": max(solution.iterations for solution in self.draws),
+            "draws": len(self.draws),
+            **{name: self.mean(name) if self.converged else None for name in names},
+            "spread": {name: self.spread(name) if self.converged else None for name in names},
+        }
+
+
+def average_over_tasks(
+    setting: Setting, draws: int = 1, seed: int = 0, sphere: bool = False, tolerance: float = 1e-5
+) -> TaskAverage:
+    """Solve `draws` random task sets of `setting.K` tasks (see `draw_task_set`)."""
+    check_integer("draws", draws, 1)
+    found = []
+    for index in range(draws):
+        tasks, shares = draw_task_set(setting, seed, index, sphere)
+        found.append(solve_given_tasks(setting, tasks, shares, tolerance))
+    return TaskAverage(tuple(found))

@@ -1,0 +1,168 @@
+"""The theory of a given task set: its equations, its limits, and exact simulation."""
+
+import time
+
+import numpy as np
+import pytest
+
+from replica_icl import ParameterError, Ratios, Setting, simulate, solve
+from replica_icl.numeric.given_tasks import TaskSet, average_over_tasks, draw_task_set, solve_given_tasks, task_set
+from replica_icl.numeric.solution import Status
+
+SETTING = Setting(D=8, N=12, P=60, K=5, ridge=0.02, noise=0.25)
+
+
+@pytest.fixture(scope="module")
+def solved() -> tuple[TaskSet, dict]:
+    tasks, shares = draw_task_set(SETTING, 3)
+    given = task_set(SETTING, tasks, shares, tolerance=1e-6)
+    return given, given.solve(0.2)
+
+
+def test_order_parameters_make_the_free_energy_stationary(solved: tuple[TaskSet, dict]) -> None:
+    """Finite differences of log Z in every direction of V, C and M that was tried, scaled by its curvature."""
+    given, found = solved
+    rng = np.random.default_rng(0)
+    start = {name: found[name] for name in "VCM"}
+    for name in "VCM":
+        for _ in range(4):
+            direction = rng.standard_normal(start[name].shape)
+            if name in "VC":
+                root = np.linalg.cholesky(start["V"])
+                direction = root @ (direction + direction.T) @ root.T
+            else:
+                direction = np.linalg.cholesky(start["V"]) @ direction
+
+            def free(step: float, name: str = name, direction: np.ndarray = direction) -> float:
+                return given.free_entropy(**{**start, name: start[name] + step * direction})
+
+            h = 1e-4
+            slope = (free(h) - free(-h)) / (2 * h)
+            wrong = abs((free(0.1) - free(0.0)) / 0.1)
+            assert abs(slope) < 1e-5 * max(wrong, 1.0), name
+    away = {**start, "V": 1.1 * start["V"]}
+    assert abs(given.free_entropy(**away) - given.free_entropy(**start)) > 1e-3
+
+
+def test_newton_matrix_is_the_derivative_of_the_equations(solved: tuple[TaskSet, dict]) -> None:
+    given, found = solved
+    y = given.gathered(given.averages(found["V"]), "a")
+
+    def mapped(x: np.ndarray) -> np.ndarray:
+        return given.gathered(given.averages(given.fluctuations(x)), "a")
+
+    change = np.random.default_rng(1).standard_normal(y.size) * np.abs(y)
+    h = 1e-5
+    numeric = (mapped(y + h * change) - mapped(y - h * change)) / (2 * h)
+    exact = SETTING.P * given.curvature(given.averages(found["V"])) @ given.gram(found["V"]) @ change
+    np.testing.assert_allclose(numeric, exact, rtol=1e-6, atol=1e-9 * np.abs(exact).max())
+
+
+def test_prompt_averages_have_converged() -> None:
+    tasks, shares = draw_task_set(SETTING, 3)
+    coarse, fine = (solve_given_tasks(SETTING, tasks, shares, tolerance) for tolerance in (1e-5, 1e-8))
+    for name, value in fine.observables().items():
+        assert getattr(coarse, name) == pytest.approx(value, rel=3e-5), name
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.25])
+def test_many_tasks_are_fresh_tasks(noise: float) -> None:
+    """Isotropic limit: with hundreds of tasks, the finite-size theory of fresh tasks up to 1/K and 1/D."""
+    fresh = Setting(D=10, N=20, P=4000, ridge=0.01, noise=noise)
+    expected = solve(fresh)
+    many = Setting(D=10, N=20, P=4000, ridge=0.01, noise=noise, K=1500)
+    tasks, _ = draw_task_set(many, 0)
+    whitened = tasks @ np.linalg.inv(np.linalg.cholesky(tasks.T @ tasks / len(tasks))).T
+    found = solve_given_tasks(many, whitened)
+    for name in ("e_icl", "e_idg", "train_error", "m", "q", "replicon"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=6e-3), name
+
+
+def test_rotating_or_permuting_the_tasks_changes_nothing() -> None:
+    tasks, _ = draw_task_set(SETTING, 0)
+    rotation = np.linalg.qr(np.random.default_rng(2).standard_normal((8, 8)))[0]
+    first = solve_given_tasks(SETTING, tasks)
+    for other in (tasks @ rotation, tasks[::-1]):
+        found = solve_given_tasks(SETTING, other)
+        for name in ("e_icl", "e_idg", "train_error", "q", "u", "replicon"):
+            assert getattr(found, name) == pytest.approx(getattr(first, name), rel=1e-8), name
+
+
+def test_large_sizes_approach_the_limit() -> None:
+    limit = solve(Ratios(alpha=1.5, nu=2.0, kappa=0.5, lam=0.2, noise=0.1))
+    gaps = []
+    for D in (20, 80):
+        setting = Setting(D=D, N=2 * D, P=3 * D * D // 2, K=D // 2, ridge=0.2 / D, noise=0.1)
+        found = average_over_tasks(setting, 6 if D == 20 else 3, sphere=True)
+        gaps.append(abs(found.mean("e_icl") / limit.e_icl - 1))
+    assert gaps[1] < 0.45 * gaps[0]
+
+
+@pytest.mark.parametrize(("P", "ridge"), [(10_000, 1e-8), (10_100, 1e-8), (10_000, 1e-4), (5_000, 1e-8)])
+def test_a_hundred_dimensions_take_less_than_two_seconds(P: int, ridge: float) -> None:
+    setting = Setting(D=100, N=100, P=P, K=50, ridge=ridge, noise=0.01)
+    tasks, shares = draw_task_set(setting, 0, sphere=True)
+    begin = time.process_time()
+    found = solve_given_tasks(setting, tasks, shares)
+    assert time.process_time() - begin < 2 * 2  # seconds over up to two threads
+    assert found.status is Status.CONVERGED
+    assert found.replicon > 0
+
+
+def test_theory_agrees_with_exact_simulation_of_the_same_tasks() -> None:
+    setting = Setting(D=20, N=40, P=600, K=10, ridge=0.005, noise=0.25)
+    tasks, _ = draw_task_set(setting, 0)
+    found = solve(setting, level="given-tasks", tasks=tasks)
+    measured = simulate(setting, 24, tasks=tasks, seed=1, prompts="sufficient", workers=1)
+    for name in ("e_icl", "e_idg"):
+        theory, estimate = getattr(found, name), measured[name]
+        assert estimate.sem is not None
+        assert abs(estimate.mean - theory) < 4 * estimate.sem + 0.3 / setting.D * theory, name
+
+
+def test_draws_are_reproducible_and_have_a_spread() -> None:
+    found = average_over_tasks(SETTING, 3, seed=4)
+    again = average_over_tasks(SETTING, 3, seed=4)
+    assert found.to_dict() == again.to_dict()
+    assert found.spread("e_idg") > 0
+    assert len(set(found.values("e_icl"))) == 3
+    sphere, shares = draw_task_set(SETTING, 4, sphere=True)
+    np.testing.assert_allclose(np.sum(sphere**2, axis=1), SETTING.D)
+    assert np.all(shares == 1 / 5)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "name", "words"),
+    [
+        (np.ones((3, 7)), "tasks", r"shape \(K, 8\)"),
+        (np.ones(8), "tasks", r"shape \(K, 8\)"),
+        (np.full((5, 8), np.nan), "tasks", "finite"),
+        (np.vstack([np.ones((4, 8)), np.zeros((1, 8))]), "tasks", "zero task"),
+        (np.array([["a"] * 8] * 5), "tasks", "real numbers"),
+        (np.ones((4, 8)), "K", "number of given tasks, 4"),
+    ],
+)
+def test_bad_task_matrices_are_named(tasks: np.ndarray, name: str, words: str) -> None:
+    with pytest.raises(ParameterError, match=words) as caught:
+        solve_given_tasks(SETTING, tasks)
+    assert caught.value.parameter == name
+
+
+def test_more_tasks_than_prompts_are_refused() -> None:
+    with pytest.raises(ParameterError, match="P = 60") as caught:
+        solve_given_tasks(Setting(D=8, N=12, P=60, ridge=0.02), np.ones((61, 8)))
+    assert caught.value.parameter == "K"
+
+
+def test_what_this_level_does_not_cover_is_refused() -> None:
+    for setting, name in (
+        (Setting(D=3, N=5, P=60, K=2, ridge=0.0), "ridge"),
+        (Setting(D=3, N=5, P=60, K=2, ridge=0.1, beta=5.0), "beta"),
+        (Setting(D=3, N=5, P=60, ridge=0.1), "K"),
+    ):
+        with pytest.raises(ParameterError) as caught:
+            solve(setting, level="given-tasks")
+        assert caught.value.parameter == name
+    with pytest.raises(ParameterError) as caught:
+        solve(SETTING, tasks=np.ones((5, 8)))
+    assert caught.value.parameter == "tasks"

@@ -1,0 +1,230 @@
+"""Stored realisations survive whatever ends a run, and a second call goes on to the same bytes."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from replica_icl.errors import ParameterError, SolveError
+from replica_icl.setting import Setting
+from replica_icl.simulator import ensemble, storage
+from replica_icl.simulator.ensemble import simulate
+from replica_icl.simulator.optimisers import Training
+from replica_icl.simulator.realisation import realise
+from replica_icl.simulator.storage import Store, StorageError, write_whole
+
+COLD = Setting(D=6, N=9, P=60, ridge=1e-2)
+R = 4
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def finished(folder: Path) -> list[int]:
+    return sorted(json.loads(path.read_text())["realisation"] for path in folder.glob("*/realisation-*.json"))
+
+
+def test_every_realisation_and_the_merged_file_read_back_bit_by_bit(tmp_path: Path) -> None:
+    result = simulate(COLD, R, seed=3, out=tmp_path)
+    merged = json.loads(next(tmp_path.glob("simulate-*.json")).read_text())
+    assert finished(tmp_path) == [0, 1, 2, 3]
+    assert merged["estimates"] == result.to_dict()
+    assert merged["experiment"]["setting"]["beta"] == "inf"
+    for name, values in result.values.items():
+        assert merged["values"][name] == values.tolist()
+    np.testing.assert_array_equal(simulate(COLD, R, seed=3).values["q"], result.values["q"])
+
+
+def test_what_is_stored_is_not_simulated_again_and_more_realisations_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(setting: Setting, seed: int, index: int, *rest: Any) -> Any:
+        asked.append(index)
+        return realise(setting, seed, index, *rest)
+
+    monkeypatch.setattr(ensemble, "realise", counted)
+    how = Training("adam", epochs=4, record=2)
+    first = simulate(COLD, 2, workers=1, out=tmp_path, algorithm=how)
+    again = simulate(COLD, 3, workers=1, out=tmp_path, algorithm=how)
+    assert asked == [0, 1, 2]
+    np.testing.assert_array_equal(again.curves["e_icl"][:2], first.curves["e_icl"])
+    assert again.curves["epoch"].shape == (3, 3)
+    simulate(COLD, 1, workers=1, out=tmp_path, seed=1, algorithm=how)
+    simulate(COLD, 1, workers=1, out=tmp_path)
+    monkeypatch.setattr(storage, "model_version", lambda: "another")
+    simulate(COLD, 1, workers=1, out=tmp_path)
+    assert asked == [0, 1, 2, 0, 0, 0]  # another seed, algorithm or model is another experiment
+    assert len(list(tmp_path.glob("simulate-*.json"))) == 4
+
+
+def test_a_damaged_file_is_simulated_again(tmp_path: Path) -> None:
+    simulate(COLD, 2, out=tmp_path)
+    before = content(tmp_path)
+    next(tmp_path.glob("*/realisation-000001.json")).write_text('{"realisation": 1, "val')
+    simulate(COLD, 2, out=tmp_path)
+    assert content(tmp_path) == before
+
+
+COMMAND = [sys.executable, "-m", "replica_icl.cli", "simulate"]
+COMMAND += ["--D", "14", "--N", "28", "--P", "400", "--ridge", "0.01", "--realisations", "40", "--seed", "5", "--json"]
+
+
+def start(out: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "--out", str(out), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def survives(tmp_path: Path, kills: int, *options: str) -> None:
+    """Kill a run again and again, at random moments while it is simulating and storing, then let it end."""
+    whole = start(tmp_path / "whole", *options)
+    printed, _ = whole.communicate(timeout=120)
+    assert whole.returncode == 0
+    chance, killed = random.Random(11), tmp_path / "killed"
+    for kill in range(1, kills + 1):
+        run = start(killed, *options)
+        while run.poll() is None and len(finished(killed)) < kill * 40 // (kills + 2):
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.02))
+        run.kill()
+        run.communicate(timeout=10)
+        assert run.returncode == -signal.SIGKILL
+    assert 0 < len(finished(killed)) < 40
+    last = start(killed, *options)
+    assert last.communicate(timeout=120)[0] == printed
+    assert last.returncode == 0
+    assert content(killed) == content(tmp_path / "whole")
+
+
+def test_a_run_killed_at_random_moments_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+    survives(tmp_path, 4, "--workers", "1")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ten_kills_change_no_byte(tmp_path: Path, workers: str) -> None:
+    survives(tmp_path, 10, "--workers", workers)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_interrupt_ends_a_run_promptly_and_keeps_what_is_finished(tmp_path: Path, workers: str) -> None:
+    options = ["--workers", workers, "--realisations", "100000"]
+    run = start(tmp_path, *options)
+    limit = time.monotonic() + 60
+    while not finished(tmp_path) and time.monotonic() < limit:
+        time.sleep(0.02)
+    began = time.monotonic()
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert time.monotonic() - began < 2
+    assert run.returncode == 130
+    assert err.splitlines()[-1] == "replica-icl simulate: interrupted"
+    assert "Traceback" not in err
+    assert finished(tmp_path)
+
+
+def test_a_full_disk_is_one_error_and_keeps_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from replica_icl.cli import main
+
+    def filling(path: Path, data: Any) -> None:
+        if path.name == "realisation-000002.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_whole(path, data)
+
+    monkeypatch.setattr(storage, "write_whole", filling)
+    options = ["simulate", "--D", "6", "--N", "9", "--P", "60", "--ridge", "0.01", "--workers", "1", "--json"]
+    options += ["--realisations", "4", "--out", str(tmp_path)]
+    assert main(options) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "No space left on device; 2 finished realisations are kept in" in err
+    assert finished(tmp_path) == [0, 1]
+    monkeypatch.undo()
+    assert main(options) == 0
+    assert finished(tmp_path) == [0, 1, 2, 3]
+
+
+def test_a_write_that_fails_half_way_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.json"
+    write_whole(path, {"good": 1})
+    before = content(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, {"bad": 2})
+    assert content(tmp_path) == before
+    with pytest.raises(StorageError, match=r"could not write to .*: No space left on device"):
+        Store(tmp_path, {})
+
+
+def test_a_path_that_cannot_be_written_is_named_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ensemble, "ordered_map", lambda *_, **__: pytest.fail("work was started"))
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", "/proc/nothing"):
+        with pytest.raises(ParameterError, match="must be a folder that can be written") as caught:
+            simulate(COLD, 2, out=out)
+        assert caught.value.parameter == "out"
+
+
+def test_two_runs_of_one_experiment_do_not_write_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    held = Store(tmp_path, {"one": 1})
+    with pytest.raises(ParameterError, match="another process simulates this there"):
+        Store(tmp_path, {"one": 1})
+    Store(tmp_path, {"one": 2}).close()
+    held.close()
+    Store(tmp_path, {"one": 1}).close()
+
+
+def dying(job: Any) -> Any:
+    """A realisation whose process is killed for index 1."""
+    if job.index == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ensemble._run(job)
+
+
+def test_a_worker_that_dies_is_reported_by_its_realisation_and_the_rest_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ensemble, "_run", dying)
+    with pytest.raises(SolveError, match=r"realisation 1 of 5 \(seed 0\): its worker process died \(exit code -9\)"):
+        simulate(COLD, 5, workers=2, out=tmp_path)
+    assert finished(tmp_path) == [0, 2, 3, 4]
+    assert not list(tmp_path.glob("simulate-*.json"))
+    monkeypatch.undo()
+    result = simulate(COLD, 5, out=tmp_path)
+    np.testing.assert_array_equal(result.values["m"], simulate(COLD, 5).values["m"])
+
+
+def test_a_failed_solve_does_not_keep_the_others_from_being_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(setting: Setting, seed: int, index: int, *rest: Any) -> Any:
+        if index == 0:
+            raise SolveError("numerically singular")
+        return realise(setting, seed, index, *rest)
+
+    monkeypatch.setattr(ensemble, "realise", broken)
+    with pytest.raises(SolveError, match=r"realisation 0 of 3 .*numerically singular; the finished .* are kept"):
+        simulate(COLD, 3, workers=1, out=tmp_path)
+    assert finished(tmp_path) == [1, 2]

@@ -15,7 +15,7 @@ demo: $(VENV)/.installed  ## Fig. 4(b) of Li et al.: theory, simulation and publ
 	$(BIN)/python figures/li_fig4b.py --out $(OUT)
 
 test: lint  ## lint, types and the whole test suite (below 10 minutes on two cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -37,9 +37,7 @@ def main() -> None:
     setting = Setting(D=20, N=100, P=10_000, ridge=1e-2)
     features = draw_instance(setting, law=PromptLaw.of("sufficient")).features
     exact = ground_state(features, setting.ridge)
-    print(
-        f"{'optimiser':>14} {'epochs':>7} {'batch':>6} {'inner':>6} {'seconds':>8} {'e_icl':>9} {'off ridge':>10}"
-    )
+    print(f"{'optimiser':>14} {'epochs':>7} {'batch':>6} {'inner':>6} {'seconds':>8} {'e_icl':>9} {'off ridge':>10}")
     for how in RUNS:
         start = time.perf_counter()
         done = train(features, setting.ridge, how, N=setting.N)

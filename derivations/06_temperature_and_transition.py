@@ -3,8 +3,8 @@
 #
 # The energy is quadratic in the weights, so temperature can do little: this script says what it changes and
 # checks it against exact numbers of finite systems. It then goes through the transition where the last zero
-# mode disappears, and ends with the question why the fluctuations of a prompt's norms are the leading
-# correction to the thermodynamic limit, and what they leave.
+# mode disappears, and ends with the question what the finite sizes, the mean norms and the fluctuations of a
+# prompt's norms each correct in the thermodynamic limit, and what they leave.
 
 # %%
 from dataclasses import replace
@@ -148,7 +148,7 @@ softer = [susceptibility([replace(at_transition[20], ridge=r)]).chi_SG[0] for r 
 print("ridge 1e-3 .. 1e-6 at D = 20, P = D(D+1): chi_SG =", np.round(softer, 2))
 
 # %% [markdown]
-# ## Why the norms are the leading correction
+# ## What the norms' fluctuations contribute
 #
 # A residual is bilinear in the context vector c and the query x~. For Gaussian weights that are independent of the
 # prompt, r = c W x~ is exactly Gaussian given c and x~, of variance proportional to |c|^2 |x~|^2: given the norms
@@ -292,7 +292,7 @@ assert abs(heights[-1] - limit_peak) < abs(heights[-2] - limit_peak) / 1.5 < abs
 assert all(abs(value - 1) < 0.05 for value in ratios.values())
 assert all(later > 1.5 * earlier for earlier, later in pairwise(softer))
 
-# Norms: the kurtosis is of order 1/D, and most of the distance between the limit and D = 10 is theirs.
+# Norms: the kurtosis is of order 1/D; without its effect a few per cent of e_ICL would be missing at D = 10.
 assert leading.subs({s.nu: 2, s.noise: 0}) > 4
 for found, sem, exact in token_level.values():
     assert abs(found - exact) < Z_MAX * sem

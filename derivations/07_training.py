@@ -92,6 +92,19 @@ for at in (0.4, 3.0):
 
 # %%
 mpmath.mp.dps = 30
+
+
+def average(function, at, variance):
+    """Over the density and the atom of the Marchenko-Pastur law of ratio 1/at."""
+    edge = 1 / mpmath.sqrt(at)
+    low, high = variance * (1 - edge) ** 2, variance * (1 + edge) ** 2
+
+    def weighted(y):
+        return function(y) * at * mpmath.sqrt((high - y) * (y - low)) / (2 * mpmath.pi * variance * y)
+
+    return mpmath.quad(weighted, mpmath.linspace(low, high, 9)) + max(0, 1 - at) * function(mpmath.mpf(0))
+
+
 for at, time in ((0.5, 1.3), (2.0, 0.4)):
     numbers = {a: sp.Rational(13, 8), alpha: sp.nsimplify(at), lam: sp.Rational(1, 10), tau: sp.nsimplify(time)}
     numbers |= {
@@ -99,17 +112,10 @@ for at, time in ((0.5, 1.3), (2.0, 0.4)):
         signal2: sp.Rational(64, 169),
         noise2: sp.Rational(5, 4) - sp.Rational(8, 13),
     }
-    variance, edge = mpmath.mpf(13) / 8, 1 / mpmath.sqrt(at)
-    low, high = variance * (1 - edge) ** 2, variance * (1 + edge) ** 2
     found = []
     for integrand in (a * excess, fitted):
         function = sp.lambdify(x, integrand.subs(numbers), "mpmath")
-        bulk = mpmath.quad(
-            lambda y: function(y) * at * mpmath.sqrt((high - y) * (y - low)) / (2 * mpmath.pi * variance * y),
-            mpmath.linspace(low, high, 9),
-        )
-        atom = max(0, 1 - at) * mpmath.mpf(sp.N(sp.limit(integrand.subs(numbers), x, 0), 30))
-        found.append(float(numbers[noise2] + bulk + atom))
+        found.append(float(numbers[noise2] + average(function, at, mpmath.mpf(13) / 8)))
     flow = gradient_flow(Ratios(alpha=at, nu=2.0, lam=0.1, noise=0.25), time, 0.7)
     print(f"alpha = {at}, tau = {time}: {found} and {float(flow.e_icl)}, {float(flow.train_error)}")
     assert abs(found[0] - flow.e_icl) < 1e-9

@@ -52,9 +52,17 @@ def _integer(name: str, text: str | None) -> int | None:
     try:
         return int(text)
     except ValueError:
-        least = {"P": 1, "K": 1, "realisations": 1, "draws": 1, "workers": 1, "seed": 0, "epochs": 1, "batch": 1, "inner": 1}.get(
-            name, 2
-        )
+        least = {
+            "P": 1,
+            "K": 1,
+            "realisations": 1,
+            "draws": 1,
+            "workers": 1,
+            "seed": 0,
+            "epochs": 1,
+            "batch": 1,
+            "inner": 1,
+        }.get(name, 2)
         raise ParameterError(name, text, f"must be an integer of at least {least}") from None
 
 

@@ -108,7 +108,7 @@ def compare(
     """Compare every observable that both sides have.
 
     Args:
-        relative_bias: bias granted to the theory, relative to its value (e.g. 0.1/D), for all but log Z and the entropy.
+        relative_bias: bias granted relative to the theory's value (e.g. 0.1/D), for all but log Z and the entropy.
         log_z_bias: absolute bias granted to log Z and to the entropy.
 
     Raises:

@@ -95,10 +95,7 @@ def test_theory_and_simulation_agree_at_every_drawn_setting() -> None:
             bound = KNOWN_BIAS.get((index, row.observable))
             if in_window(setting):
                 continue
-            if bound is not None:
-                good = abs(row.simulation / row.theory - 1) < bound
-            else:
-                good = row.agrees
+            good = abs(row.simulation / row.theory - 1) < bound if bound is not None else row.agrees
             if not good:
                 disagreeing.append((index, row))
     assert disagreeing == []

@@ -125,6 +125,7 @@ def _newton(
         moving = active[~done]
         logs[moving] = previous[moving] + step[moving]
         logs[active[done]] = previous[active[done]]
+        logs[active[~np.isfinite(size)]] = np.nan
         active = moving
         if not active.size:
             break
@@ -159,7 +160,7 @@ def _steepest(points: _Points, saddle: dict[str, Array]) -> float:
     a = 1 + (points.D + 1 + points.noise * points.D) / points.N
     chi = saddle["v"] * a + saddle["v_u"] * (1 + points.noise) ** 2
     chi = np.where(points.c[:, 0] > 0, chi, 1e4)  # without a ridge: 1/x and 1/x^2 themselves, at no scale
-    return float(chi.max())
+    return float(np.max(chi[np.isfinite(chi)], initial=1.0))
 
 
 def _solve_group(
@@ -175,7 +176,7 @@ def _solve_group(
         start, _ = _newton(functions, points, mean_prompt(*law), start)
         start = np.where(np.isfinite(start), start, 0.0)
         steepest = _steepest(points, _saddle(functions, points, prompt_nodes(*law, 1e-2), start))
-        rule = tolerance
+        rule = tolerance / 3
         for _ in range(3):
             nodes = prompt_nodes(*law, rule, steepest)
             saddle = _saddle(functions, points, nodes, start)
@@ -273,6 +274,11 @@ def solve_finite_size(
     for setting in settings:
         if setting.K is not None:
             raise ParameterError("K", setting.K, "must be absent: this theory has fresh tasks, one per prompt")
+    if not settings:
+        names = ("e_icl", "train_error", "m", "q", "contrast", "replicon", "e_idg", "u")
+        return solution_of(
+            "finite-size", np.empty(0), np.empty(0), np.empty(0), dict.fromkeys(names, np.empty(0)), (0,)
+        )
     functions = functions or load("fresh_tasks")
     own = [[setting.ridge, setting.ridge] for setting in settings]
     ridges = np.asarray(own if block_ridges is None else block_ridges, dtype=float)

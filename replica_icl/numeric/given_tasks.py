@@ -15,7 +15,7 @@ also that of the linear equation for C, and its smallest eigenvalue the stabilit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -32,7 +32,7 @@ from replica_icl.numeric.solution import Solution, Status, solution_of
 from replica_icl.numeric.task_diversity import solve_task_diversity
 from replica_icl.setting import Setting, check_integer
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 TOLERANCE = 1e-10
 """Largest relative imbalance of the equations for V that counts as solved."""
@@ -135,8 +135,7 @@ class TaskSet:
         gram = np.zeros((2 * K + 2, 2 * K + 2))
         task, cross, rest, last = slice(0, K), slice(K, 2 * K), 2 * K, 2 * K + 1
         gram[task, task] = H**2
-        gram[task, cross] = 2 * H * r[None, :]  # tr(u u^T V (u' e^T + e u'^T) V) = 2 (u.V u') (u.V e)
-        gram[task, cross] = 2 * H * r[:, None]
+        gram[task, cross] = 2 * H * r[:, None]  # tr(u u^T V (u' e^T + e u'^T) V) = 2 (u.V u') (u.V e)
         gram[cross, cross] = 2 * (H * corner + np.outer(r, r))
         gram[task, rest] = np.sum(Vu**2, axis=1)
         gram[task, last] = r**2
@@ -188,8 +187,10 @@ class TaskSet:
         y = s * self.gathered(self.averages(np.zeros((D + 1, D + 1))), "a")
         best, residual, iterations = y, np.inf, 0
         step = np.zeros_like(y)
-        V, found = np.eye(D + 1), {}
-        for iterations in range(1, MAX_ITERATIONS + 1):
+        V: Array = np.eye(D + 1)
+        found: dict[str, Any] = {}
+        while iterations < MAX_ITERATIONS:
+            iterations += 1
             V_new = self.fluctuations(y)
             found_new = self.averages(V_new)
             mapped = self.gathered(found_new, "a")
@@ -285,10 +286,9 @@ def task_set(
     rules = factor_rules(load("fresh_tasks"), setting.D, setting.N, setting.noise, tolerance, decade, gauss=True)
     names = [name for name in rules if name != "omega"]
     grid = np.meshgrid(*(rules[name][0] for name in names), indexing="ij")
-    weights = np.ones(())
+    weights: Array = np.ones(1)
     for name in names:
-        weights = np.multiply.outer(weights, rules[name][1])
-    weights = weights.ravel()
+        weights = np.multiply.outer(weights, rules[name][1]).ravel()
     keep = weights > 1e-3 * tolerance * weights.max() / decade
     factors = {name: axis.ravel()[keep][None, :] for name, axis in zip(names, grid, strict=True)}
     omega = np.sum(matrix**2, axis=1, keepdims=True) / setting.D
@@ -302,8 +302,6 @@ def task_set(
 
 def _left_over(setting: Setting, tasks: Array) -> float:
     """s of the limit at the ratios of the setting, sqrt(training error / e_idg): where the solve starts."""
-    from dataclasses import replace
-
     point = ratios(replace(setting, K=len(tasks), beta=np.inf))
     found = solve_task_diversity(point)
     if not found.converged or found.train_error <= 0:

@@ -84,8 +84,8 @@ def trapezoid_chi_square(dof: float, step: float, missed: float, highest: int = 
 def safe_step(dof: float, tolerance: float, power: int = 1) -> float:
     """Step of the trapezoid rule in log x for integrands in x^power, to a relative `tolerance`.
 
-    The rule is off by twice the integrand's Fourier transform at theta = 2 pi / step. For the density times x^j that is
-    |Gamma(a + i theta)| / Gamma(a) with a = dof/2 + j, which is a Gaussian of width 1 / sqrt(a) only while theta < a and
+    The rule is off by twice the integrand's Fourier transform at theta = 2 pi / step; for the density times x^j, by
+    |Gamma(a + i theta)| / Gamma(a) with a = dof/2 + j, a Gaussian of width 1 / sqrt(a) only while theta < a, which
     then decays like exp(-pi theta / 2); the largest power, (x^power)^2, decays last. The nearest singularity of
     1 / (1 + B x^power), at distance pi/power from the real axis, costs 2 exp(-2 pi^2 / (power step)). Both with 15 % in
     reserve.

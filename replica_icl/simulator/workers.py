@@ -169,6 +169,13 @@ class _Pool(Generic[Item, Result]):
         self.working.clear()
 
 
+def _without_answer(item: Item, code: int, died: Callable[[Item, int], Result] | None) -> tuple[bool, Any]:
+    """What stands for the answer of a process that died."""
+    if died is None:
+        return False, SolveError(f"a worker process died (exit code {code})")
+    return True, died(item, code)
+
+
 def ordered_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
@@ -205,20 +212,13 @@ def ordered_map(
             pool.start(number, item)
         while pool.working:
             for worker, answer in pool.answers():
-                outcome: tuple[bool, Any]
                 number, item = worker.number, worker.item
                 pool.proceed(worker, next(waiting, None), alive=answer is not None)
                 if answer is None:
-                    code = worker.process.exitcode or 0
-                    lost = SolveError(f"a worker process died (exit code {code})")
-                    outcome = (False, lost)
-                    if died is not None:
-                        outcome = (True, died(item, code))
-                else:
-                    outcome = answer
-                good, value = answered[number] = outcome
-                if good and arrived is not None:
-                    arrived(value)
+                    answer = _without_answer(item, worker.process.exitcode or 0, died)
+                if answer[0] and arrived is not None:
+                    arrived(answer[1])
+                answered[number] = answer
             while following in answered:
                 good, value = answered.pop(following)
                 if not good:

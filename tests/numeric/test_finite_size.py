@@ -88,7 +88,7 @@ def test_the_stability_of_one_block_alone_is_not_enough() -> None:
         s = 1 / (1 + T * (v * a + v_u * ell**2))
         return (T * a * s) ** 2, T**2 * a * ell**2 * s**2, (T * ell**2 * s) ** 2
 
-    aa, al, ll = (float(x[0]) for x in nodes.average(squares))
+    aa, al, ll = (x.item() for x in nodes.average(squares))
     x = np.array([[P * v**2 / D**2 * aa, P * v**2 / D**2 * al], [P * v_u**2 / D * al, P * v_u**2 / D * ll]])
     eigenvalues = np.linalg.eigvals(np.eye(2) - x)
     assert min(eigenvalues) == pytest.approx(warm.replicon, rel=1e-3)
@@ -132,8 +132,15 @@ def hand_typed_saddle(setting: Setting, order: int, start: tuple[float, ...]) ->
     R = T * (omega - 2 * m * aligned + q * norm + u * corner**2)
     chi = V * norm + V_u * corner**2
     return {
-        **{"m": m, "q": q, "V": V, "u": u, "V_u": V_u, "log_Z": float(log_z(m, q, V, u, V_u))},
-        **{"e_icl": weight @ R, "train_error": weight @ (R * s**2), "e_gibbs": weight @ (R + T * chi)},
+        "m": m,
+        "q": q,
+        "V": V,
+        "u": u,
+        "V_u": V_u,
+        "log_Z": float(log_z(m, q, V, u, V_u)),
+        "e_icl": weight @ R,
+        "train_error": weight @ (R * s**2),
+        "e_gibbs": weight @ (R + T * chi),
         "train_gibbs": weight @ (R * s**2 + T * chi * s),
     }
 
@@ -142,7 +149,7 @@ def hand_typed_saddle(setting: Setting, order: int, start: tuple[float, ...]) ->
 def test_a_saddle_typed_in_by_hand_is_the_solution(P: int) -> None:
     """Nothing shared: Gauss-Laguerre product rule, all five parameters at once, gradient of log Z itself."""
     setting = Setting(D=12, N=24, P=P, ridge=0.05, beta=1000.0)
-    found = hand_typed_saddle(setting, order=12, start=(0.5, 0.4, 0.3, 0.02, 0.03))
+    found = hand_typed_saddle(setting, order=16, start=(0.5, 0.4, 0.3, 0.02, 0.03))
     solution = solve(setting)
     for name, value in found.items():
         assert getattr(solution, name) == pytest.approx(value, rel=2e-6), name
@@ -246,7 +253,8 @@ def test_the_grid_of_the_contrast_ratio_converges_everywhere() -> None:
     for name in ("contrast", "m"):
         table = getattr(grid, name).reshape(50, 50)
         assert (np.diff(table, axis=1) > 0).all(), name  # more prompts, better
-    assert (np.diff(grid.e_icl.reshape(50, 50)[1:], axis=0) < 0).all()  # longer contexts, better
+    # Longer contexts are better, except with P = 20 prompts: there they shrink |c|^2 more than they help.
+    assert (np.diff(grid.e_icl.reshape(50, 50)[1:, 1:], axis=0) < 0).all()
     for index in (0, 49, 1275, 2450, 2499):
         accurate = solve(settings[index], tolerance=1e-8)
         for name in ("e_icl", "m"):
@@ -357,7 +365,7 @@ def test_a_rule_that_its_check_contradicts_is_no_solution(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         finite_size,
         "prompt_nodes",
-        lambda functions, D, N, noise, *args, check=False: (
+        lambda functions, D, N, noise, *args, check=False, **_: (
             prompt_nodes(functions, D, N, noise, 1e-7, 10.0) if check else mean_prompt(functions, D, N, noise)
         ),
     )

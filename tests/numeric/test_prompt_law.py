@@ -49,7 +49,9 @@ def exact_moments() -> dict[str, Callable[..., float]]:
     return {name: sp.lambdify((s.D, s.N, s.noise), law.moment(x)) for name, x in ABSORBED.items()}
 
 
-def integrands_of(functions: ModuleType, V: float, V_u: float, D: int, P: int, noise: float) -> list[Callable[..., Any]]:
+def integrands_of(
+    functions: ModuleType, V: float, V_u: float, D: int, P: int, noise: float
+) -> list[Callable[..., Any]]:
     """The lowered integrands of the solver at one point, caught on their way to the average."""
     caught: list[Callable[..., Any]] = []
 

@@ -181,7 +181,7 @@ def test_doubling_a_gauss_order_hides_that_both_are_wrong(dof: int) -> None:
 
 
 def test_the_trap_is_there_in_the_theory_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P = 15, D = 10, N = 2, ridge 1e-3: a full product of Gauss rules of order 10, then 14, misses e_icl by a third."""
+    """P = 15, D = 10, N = 2, ridge 1e-3: a product of Gauss rules of order 10, then 14, misses e_icl by a third."""
     setting = Setting(D=10, N=2, P=15, ridge=1e-3)
     functions = load("fresh_tasks")
     degrees = functions.degrees_of_freedom(NUMPY, D=setting.D, N=setting.N)

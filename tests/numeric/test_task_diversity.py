@@ -32,10 +32,10 @@ def spectral_rule(kappa: float, order: int, chebyshev: bool) -> tuple[np.ndarray
 
 def by_quadrature(alpha, nu, kappa, lam, noise, chebyshev=True):
     """Section by section as the literature states it: k from its balance by bisection, then integrals over the law."""
-    r, p = spectral_rule(kappa, 2000, chebyshev)
+    r, p = spectral_rule(kappa, 400, chebyshev)
     B = r + (1 + noise) / nu
     low, high = 1e-14, 1e3
-    for _ in range(200):
+    for _ in range(120):
         k = math.sqrt(low * high)
         low, high = (k, high) if k < lam + k / alpha * np.sum(p * B / (B + k)) else (low, k)
     e_idg = 1 + noise - np.sum(p * r**2 / B) + k**2 * np.sum(p * r**2 / (B * (B + k) ** 2))
@@ -64,8 +64,8 @@ def test_reference_values(row: dict) -> None:
 @pytest.mark.parametrize("chebyshev", [True, False])
 def test_closed_averages_agree_with_integrals_over_the_spectral_density(chebyshev: bool) -> None:
     rng = np.random.default_rng(3)
-    for _ in range(20):
-        alpha, nu, kappa, lam = np.exp(rng.uniform(np.log([0.2, 0.3, 0.1, 1e-3]), np.log([10, 20, 10, 1])))
+    for _ in range(12):
+        alpha, nu, kappa, lam = np.exp(rng.uniform(np.log([0.2, 0.3, 0.1, 1e-2]), np.log([10, 20, 10, 1])))
         noise = float(rng.choice([0.0, 0.25]))
         if 0.8 < kappa < 1.25:
             continue  # the density is nearly singular at zero: no test of the closed form
@@ -117,13 +117,13 @@ def test_ridgeless_points_and_the_divergence_between_them() -> None:
         np.testing.assert_allclose(small.e_icl, grid.e_icl[[0, 4]], rtol=1e-5)
 
 
-def test_e_icl_can_rise_with_the_context_length() -> None:
-    """Few prompts without ridge: beyond some context length more context hurts, on both sides of kappa = 1."""
-    for kappa, alpha in ((0.5, 1.5), (5.0, 0.7)):
+def test_e_icl_is_not_monotone_in_the_context_length_when_tasks_are_few() -> None:
+    """Hardly any ridge: with few tasks there is a best context length, with many more context always helps."""
+    for kappa, alpha, noise, few in ((0.5, 1.5, 0.01, True), (1.5, 1.1, 0.25, True), (5.0, 0.7, 0.01, False)):
         nu = np.geomspace(0.1, 1000, 200)
-        errors = solve(Ratios(alpha=alpha, nu=nu, lam=1e-6, noise=0.01, kappa=kappa)).e_icl
+        errors = solve(Ratios(alpha=alpha, nu=nu, lam=1e-6, noise=noise, kappa=kappa)).e_icl
         rises = np.diff(errors) > 0
-        assert rises.any()
+        assert rises.any() == few
         assert not rises.all()
 
 

@@ -20,7 +20,7 @@ from replica_icl.simulator import ensemble, storage
 from replica_icl.simulator.ensemble import simulate
 from replica_icl.simulator.optimisers import Training
 from replica_icl.simulator.realisation import realise
-from replica_icl.simulator.storage import Store, StorageError, write_whole
+from replica_icl.simulator.storage import StorageError, Store, write_whole
 
 COLD = Setting(D=6, N=9, P=60, ridge=1e-2)
 R = 4

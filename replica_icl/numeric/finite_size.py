@@ -160,7 +160,7 @@ def _steepest(points: _Points, saddle: dict[str, Array]) -> float:
     a = 1 + (points.D + 1 + points.noise * points.D) / points.N
     chi = saddle["v"] * a + saddle["v_u"] * (1 + points.noise) ** 2
     chi = np.where(points.c[:, 0] > 0, chi, 1e4)  # without a ridge: 1/x and 1/x^2 themselves, at no scale
-    return float(np.max(chi[np.isfinite(chi)], initial=1.0))
+    return min(float(np.max(chi[np.isfinite(chi)], initial=1.0)), 1e12)  # where the saddle runs away, no further
 
 
 def _solve_group(

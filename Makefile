@@ -15,8 +15,7 @@ demo: $(VENV)/.installed  ## Fig. 4(b) of Li et al.: theory, simulation and publ
 	$(BIN)/python figures/li_fig4b.py --out $(OUT)
 
 test: lint  ## lint, types and the whole test suite (below 10 minutes on two cores)
-	# What fails beside a busy neighbour (a process killed on purpose, say) must pass on its own.
-	$(BIN)/python -m pytest -n 2 || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -37,6 +37,8 @@ Array = NDArray[np.floating[Any]]
 TOLERANCE = 1e-10
 """Largest relative imbalance of the equations for V that counts as solved."""
 MAX_ITERATIONS = 60
+REFINEMENTS = 5
+"""Largest number of evaluations of the linear equation for C."""
 PARTS = ("task", "rest", "corner", "cross")
 
 
@@ -225,16 +227,21 @@ class TaskSet:
         gram = self.gram(V)
         A = self.curvature(found)
         J = np.eye(A.shape[0]) - P * A @ gram
-        start = self.gathered(self.residuals(V, M @ M.T / D, M), "c")
-        c = np.linalg.solve(J, start)
-        C = P * V @ self.combine(c) @ V
-        values = self.residuals(V, C + M @ M.T / D, M)
+        c = np.zeros(A.shape[0])
+        left = np.inf
+        for _ in range(REFINEMENTS):  # a linear equation, so that all but the first step repair its rounding errors
+            C = P * V @ self.combine(c) @ V
+            values = self.residuals(V, C + M @ M.T / D, M)
+            closed = self.gathered(values, "c")
+            left = float(np.max(np.abs(closed - c)) / np.max(np.abs(closed)))
+            if left < TOLERANCE / 10:
+                break
+            c = c + np.linalg.solve(J, closed - c)
         errors = np.ravel(values["error"])
         squares = M @ M.T + D * C
         m, q, u = np.trace(M[:D]) / D, np.trace(squares[:D, :D]) / D, squares[D, D]
         test = load("fresh_tasks").transfer(NUMPY, m=m, q=q, u=u, D=float(D), N=float(setting.N), rho=setting.noise)
-        closed = self.gathered(values, "c")
-        residual = max(residual, float(np.max(np.abs(closed - c)) / np.max(np.abs(c))))
+        residual = max(residual, left)
         return {
             "e_icl": float(test["e_icl"]),
             "e_idg": float(errors.mean()),

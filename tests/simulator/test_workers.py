@@ -1,5 +1,6 @@
 """Work comes back in order, with one BLAS thread, and stops at the first error."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -75,9 +76,8 @@ def sleep_long(item: int) -> int:
 def test_a_consumer_that_stops_early_does_not_wait_for_the_others() -> None:
     results = ordered_map(sleep_long, range(4), 2)
     assert next(results) == 0
-    began = time.monotonic()
     results.close()
-    assert time.monotonic() - began < 2
+    assert not multiprocessing.active_children()
 
 
 def unpicklable(item: int) -> object:

@@ -270,6 +270,18 @@ def derive_command(args: argparse.Namespace) -> int:
     return 0
 
 
+def figure_command(args: argparse.Namespace) -> int:
+    from replica_icl.plotting.figure import figure_names, load_figure
+
+    names = figure_names() if args.name == "all" else (args.name,)
+    figures = [load_figure(name) for name in names]
+    seed = _integer("seed", args.seed)
+    for figure in figures:
+        paths = figure.make(args.out, args.quick, seed)
+        print(f"{figure.name}: " + ", ".join(str(path) for path in paths))
+    return 0
+
+
 def published_command(args: argparse.Namespace) -> int:
     from replica_icl.published import against_theory, comparison_table
     from replica_icl.validation import Z_MAX
@@ -365,6 +377,12 @@ def build_parser() -> argparse.ArgumentParser:
     derive = command("derive", derive_command, "print a derivation, step by step")
     derive.add_argument("name", help="fresh-tasks")
     derive.add_argument("--format", default="text", help="text (default), markdown or latex")
+
+    figure = command("figure", figure_command, "draw one of the papers' figures, or all; a second call continues")
+    figure.add_argument("name", metavar="NAME|all", help="as in figures/manifest.toml, e.g. li_fig4b")
+    figure.add_argument("--quick", action="store_true", help="fewer realisations and smaller sizes")
+    figure.add_argument("--out", metavar="DIR", default="results", help="folder of pictures, data and captions")
+    figure.add_argument("--seed", metavar="S", help="seed of the random streams (default: that of the manifest)")
 
     published = command("published", published_command, "our theory against the published numbers; exit 1 beyond |z| 4")
     published.add_argument("--out", metavar="DIR", help="also write the table and its JSON there")

@@ -38,6 +38,39 @@ PUBLISHED: dict[str, Any] = {
 }
 """Published points: crosses with standard errors."""
 
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Colours of several curves on one axes, by a parameter; line and marker then say what kind of data it is."""
+
+IMAGE = {"cmap": "RdBu_r"}
+"""Matrices with a sign: symmetric about white."""
+
+MAP = {"cmap": "cividis"}
+"""Positive maps over two parameters."""
+
+
+def theory(level: str, color: str | None = None, label: str | None = None) -> dict[str, Any]:
+    """Arguments of `plot` for a theory curve: the limit thin and dashed, finite size thick."""
+    look = dict(THEORY[level][1])
+    if color is not None:
+        look["color"] = color
+    return {**look, "label": THEORY[level][0] if label is None else label}
+
+
+def simulation(color: str | None = None, label: str | None = "simulation") -> dict[str, Any]:
+    """Arguments of `errorbar` for our simulation."""
+    return {**SIMULATION, **({} if color is None else {"color": color}), "label": label}
+
+
+def published(color: str | None = None, label: str | None = "published") -> dict[str, Any]:
+    """Arguments of `errorbar` for published points."""
+    return {**PUBLISHED, **({} if color is None else {"color": color}), "label": label}
+
+
+def panel_label(axes: Any, letter: str) -> None:
+    """(a), (b) ... above the upper left corner."""
+    axes.set_title(f"({letter})", loc="left", fontsize=9.5, fontweight="bold")
+
+
 RC = {
     "font.size": 9,
     "axes.labelsize": 9.5,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from replica_icl.errors import ParameterError
-from replica_icl.numeric.given_tasks import draw_task_set
+from replica_icl.numeric.given_tasks import check_task_matrix, draw_task_set, equal_shares, solve_given_tasks
 from replica_icl.numeric.solution import Solution
 from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting, check_integer
@@ -141,20 +141,74 @@ def validate(
     Args:
         setting: the experiment.
         realisations: disorder realisations, at least 2.
-        seed, workers, progress, how: as in `simulate` (algorithm, prompts, law ...).
-        level: of the theory, as in `solve`.
+        seed, workers, progress, how: as in `simulate` (algorithm, prompts, law, sphere ...).
+        level: of the theory, as in `solve`. At level given-tasks both sides have one task set, and every task is used
+            equally often: the theory is told the share of the prompts that each task has.
 
     Raises:
         ParameterError: bad input, before any work.
         SolveError: the theory or a realisation could not be solved.
     """
     check_integer("realisations", realisations, 2)  # one realisation has no standard error
-    if level == "given-tasks" and how.get("tasks") is None:
-        how["tasks"] = draw_task_set(setting, seed)[0]  # one task set for both sides
-    solution = solve(setting, level=level, tasks=how.get("tasks"))
+    if level == "given-tasks":
+        solution = _given_tasks(setting, seed, how).or_raise()
+    else:
+        solution = solve(setting, level=level, tasks=how.get("tasks"))
     ensemble = simulate(setting, realisations, seed=seed, workers=workers, progress=progress, **how)
     bias, log_z_bias = BIAS[level] / setting.D, (LOG_Z_BIAS * setting.D**2 if level == "finite-size" else 0.0)
     return Validation(setting, solution, ensemble, compare(solution, ensemble, bias, log_z_bias))
+
+
+def _given_tasks(setting: Setting, seed: int, how: dict[str, Any]) -> Solution:
+    """The theory of the task set that the simulation is to have; `how` is completed with what it needs for that."""
+    if how.setdefault("usage", "equal") != "equal":
+        raise ParameterError("usage", how["usage"], "must be equal at level given-tasks: it knows the tasks' shares")
+    sphere, tasks = how.pop("sphere", False), how.get("tasks")
+    if tasks is None:
+        tasks = how["tasks"] = draw_task_set(setting, seed, sphere=sphere)[0]
+    elif sphere:
+        raise ParameterError("sphere", sphere, "must not be given beside tasks")
+    return solve_given_tasks(setting, tasks, equal_shares(setting.P, len(check_task_matrix(tasks, setting))))
+
+
+def paired_by_task_set(
+    setting: Setting, task_sets: int, realisations: int, seed: int = 0, sphere: bool = False, **how: Any
+) -> tuple[Comparison, ...]:
+    """e_icl and e_idg of K tasks, theory and simulation paired by task set: what task sets differ in drops out.
+
+    Args:
+        setting: the experiment, with K.
+        task_sets: random task matrices; each is used equally often by the prompts.
+        realisations: of the prompts of each task set.
+        seed: of tasks and prompts.
+        sphere: tasks on the sphere.
+        how: as in `simulate`.
+
+    Returns:
+        Means over task sets. The standard error is that of the mean of simulation - theory of the same task set, over
+        all realisations. The allowance is that of level given-tasks.
+
+    Raises:
+        ParameterError: bad input, or fewer than two differences.
+        SolveError: the theory or a realisation could not be solved.
+    """
+    if task_sets * realisations < 2:
+        raise ParameterError("realisations", realisations, "must give at least 2 differences over the task sets")
+    theory: dict[str, list[float]] = {"e_icl": [], "e_idg": []}
+    differences: dict[str, list[float]] = {name: [] for name in theory}
+    for index in range(task_sets):
+        tasks, _ = draw_task_set(setting, seed, index, sphere)
+        solution = solve_given_tasks(setting, tasks, equal_shares(setting.P, len(tasks))).or_raise()
+        ensemble = simulate(setting, realisations, seed, tasks=tasks, usage="equal", **how)
+        for name, values in theory.items():
+            values.append(getattr(solution, name))
+            differences[name] += (ensemble.values[name] - values[-1]).tolist()
+    rows = []
+    for name, values in theory.items():
+        mean, found = float(np.mean(values)), np.array(differences[name])
+        sem = float(found.std(ddof=1) / math.sqrt(found.size))
+        rows.append(Comparison(name, mean, mean + float(found.mean()), sem, BIAS["given-tasks"] / setting.D * mean))
+    return tuple(rows)
 
 
 @dataclass(frozen=True)
@@ -207,6 +261,26 @@ def drawn_settings(count: int = 16, seed: int = 2024) -> tuple[Setting, ...]:
         noise = (0.0, 0.25)[int(rng.integers(2))]
         warm = float(beta) if i % 3 == 0 else math.inf
         settings.append(Setting(D=D, N=round(N), P=round(P), ridge=float(ridge), noise=noise, beta=warm))
+    return tuple(settings)
+
+
+def drawn_task_settings(seed: int = 2024) -> tuple[Setting, ...]:
+    """Eight settings with K tasks for an acceptance test, drawn by a rule that does not look at results.
+
+    D = 20 and 40 with kappa = K/D and alpha = P/D^2 on every combination of sides of 1: log-uniform in [1/4, 1] or
+    [1, 4] and in [0.3, 1] or [1, 5]. nu = N/D is log-uniform in [1/2, 10], lambda_0 D in [1e-2, 1]; rho is 0.01 or
+    0.25, each for half of the settings of either D.
+    """
+    rng = np.random.default_rng(seed)
+    settings = []
+    for i in range(8):
+        D, many_tasks, many_prompts = (20, 40)[i // 4], i // 2 % 2, i % 2
+        low = (0.3, 1.0)[many_prompts], (0.25, 1.0)[many_tasks], 0.5, 1e-2
+        high = (1.0, 5.0)[many_prompts], (1.0, 4.0)[many_tasks], 10.0, 1.0
+        alpha, kappa, nu, lam = np.exp(rng.uniform(np.log(low), np.log(high)))
+        noise = (0.01, 0.25)[(i // 4 + many_tasks + many_prompts) % 2]
+        sizes = {"N": round(nu * D), "P": round(alpha * D**2), "K": round(kappa * D)}
+        settings.append(Setting(D=D, **sizes, ridge=float(lam / D), noise=noise))
     return tuple(settings)
 
 

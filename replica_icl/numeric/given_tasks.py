@@ -66,6 +66,25 @@ def check_task_matrix(tasks: ArrayLike, setting: Setting) -> Array:
     return matrix
 
 
+def check_shares(shares: ArrayLike, K: int) -> Array:
+    """Shares of the prompts, (K,), as float64.
+
+    Raises:
+        ParameterError: another shape, no numbers >= 0, or a sum that is not 1.
+    """
+    values = np.asarray(shares)
+    if values.dtype.kind not in "iuf" or values.shape != (K,):
+        raise ParameterError("shares", f"{values.dtype} array of shape {values.shape}", f"must be {K} real numbers")
+    if not (np.all(values >= 0) and abs(values.sum() - 1) < 1e-9):
+        raise ParameterError("shares", values.tolist(), "must be non-negative and sum to 1")
+    return values.astype(float)
+
+
+def equal_shares(P: int, K: int) -> Array:
+    """Shares of K tasks that P prompts use in turn, (K,): P/K rounded up or down, over P."""
+    return (P // K + (np.arange(K) < P % K)) / P
+
+
 def draw_task_set(setting: Setting, seed: int = 0, index: int = 0, sphere: bool = False) -> tuple[Array, Array]:
     """K random tasks, and the share of the P prompts that each gets when every prompt draws its task.
 
@@ -80,7 +99,7 @@ def draw_task_set(setting: Setting, seed: int = 0, index: int = 0, sphere: bool 
     tasks = rng.standard_normal((setting.K, setting.D))
     if sphere:
         tasks *= np.sqrt(setting.D) / np.linalg.norm(tasks, axis=1, keepdims=True)
-        return tasks, np.full(setting.K, 1 / setting.K)
+        return tasks, equal_shares(setting.P, setting.K)
     return tasks, rng.multinomial(setting.P, np.full(setting.K, 1 / setting.K)) / setting.P
 
 
@@ -303,7 +322,7 @@ def task_set(
         NUMPY, **factors, omega=omega, D=float(setting.D), N=float(setting.N), rho=setting.noise
     )
     nodes = PromptNodes(tuple(scalars[name] for name in ("T", "p", "x", "l")), weights[keep] / weights[keep].sum())
-    usage = np.full(len(matrix), 1 / len(matrix)) if shares is None else np.asarray(shares, dtype=float)
+    usage = np.full(len(matrix), 1 / len(matrix)) if shares is None else check_shares(shares, len(matrix))
     return TaskSet(setting, matrix, usage, nodes, functions)
 
 
@@ -335,7 +354,7 @@ def solve_given_tasks(
         tolerance: relative accuracy of the prompt averages.
 
     Raises:
-        ParameterError: bad tasks, no ridge, or a finite temperature.
+        ParameterError: bad tasks or shares, no ridge, or a finite temperature.
     """
     _check_level(setting)
     matrix = check_task_matrix(tasks, setting)

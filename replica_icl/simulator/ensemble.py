@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from replica_icl import __version__
-from replica_icl.errors import SolveError
+from replica_icl.errors import ParameterError, SolveError
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.algorithms import Algorithm
 from replica_icl.simulator.budget import available_bytes, plan, realisation_bytes, realisation_seconds
@@ -216,6 +216,8 @@ def simulate(
     law: str = "gaussian",
     task_law: str | None = None,
     streaming: bool | None = None,
+    usage: str = "random",
+    sphere: bool = False,
 ) -> SimulatedEnsemble:
     """Simulate R independent realisations of the disorder, token by token, and solve each exactly, or train on it.
 
@@ -243,6 +245,10 @@ def simulate(
             or to probe universality "rademacher", "uniform", "student-t[:DOF]", "sparse[:DENSITY]", all of
             unit variance. Test prompts and new tasks have the law of the training ones.
         task_law: of the entries of tasks.
+        usage: of a finite number of training tasks: "random" (every prompt takes one uniformly) or "equal" (equally
+            often, up to one prompt).
+        sphere: put drawn training tasks on |w| = sqrt(D), with usage "equal" the choice of Lu et al.,
+            arXiv:2405.11751; e_icl stays the error on Gaussian tasks.
         streaming: draw the prompts again on every pass instead of keeping them, for P beyond memory; the same
             result to rounding. None: if they would take more than half of the available memory.
 
@@ -254,7 +260,11 @@ def simulate(
     """
     R, checked_seed = check_integer("realisations", realisations, 1), check_integer("seed", seed, 0)
     fixed, given = fix_tasks(setting, tasks)
-    prompt_law = PromptLaw.of(prompts, law, task_law)
+    prompt_law = PromptLaw.of(prompts, law, task_law, usage, sphere)
+    if sphere and (given is not None or fixed.K is None):
+        raise ParameterError("sphere", sphere, "must be given with a number K of tasks to draw")
+    if fixed.K is None and usage != "random":
+        raise ParameterError("usage", usage, "must be random for fresh tasks, each of which is used once")
     how = next((Training(name) for name in OPTIMISERS if name == algorithm), algorithm)
     chosen, streamed = plan(fixed, how, streaming, prompt_law)
     digest = None if given is None else tasks_digest(given)

@@ -250,6 +250,7 @@ def draw_features(
     *,
     n: int | None = None,
     law: PromptLaw = GAUSSIAN_PROMPTS,
+    first: int = 0,
 ) -> Features:
     """Draw n prompts by the sampler of the law, from one generator, and keep their features.
 
@@ -259,6 +260,7 @@ def draw_features(
         tasks: (K, D) task matrix; without it, at finite K, one is drawn first.
         n: number of prompts; None: `setting.P`.
         law: of the prompts. Token by token, memory is bounded by batches beside 16 n (D+1) bytes.
+        first: number of the first prompt, as in `prompts.prompt_batches`.
 
     Raises:
         ParameterError: bad n or tasks.
@@ -266,10 +268,10 @@ def draw_features(
     count = setting.P if n is None else check_integer("n", n, 1)
     used = draw_tasks(setting, rng, law) if tasks is None else check_tasks(tasks, setting.D, setting.K)
     if law.sampler == "sufficient":
-        return Features(*draw_statistics(setting, count, rng, used, law))
+        return Features(*draw_statistics(setting, count, rng, used, law, first))
     context, query, target = np.empty((count, setting.D + 1)), np.empty((count, setting.D)), np.empty(count)
     start = 0
-    for batch in prompt_batches(setting, count, rng, used, law):
+    for batch in prompt_batches(setting, count, rng, used, law, first):
         part, rows = compress(batch), slice(start, start := start + batch.n)
         context[rows], query[rows], target[rows] = part.context, part.query, part.target
     return Features(context, query, target)

@@ -20,6 +20,8 @@ Family = Literal["gaussian", "rademacher", "uniform", "student-t", "sparse"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 Sampler = Literal["tokens", "sufficient"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+Usage = Literal["random", "equal"]
+USAGES: tuple[Usage, ...] = get_args(Usage)
 
 _DEFAULTS: dict[Family, float] = {"student-t": 5.0, "sparse": 0.1}
 
@@ -125,34 +127,60 @@ class PromptLaw:
         tasks: law of the entries of tasks, the training tasks and the new ones of e_icl.
         sampler: "tokens": every context token is drawn; "sufficient": the features are drawn directly
             (`sufficient.py`), the same law, for Gaussian tokens only.
+        usage: of a finite number of training tasks: "random": every prompt takes one uniformly at random; "equal":
+            prompt i takes task i mod K, so that each is used equally often (P/K times, up to one).
+        sphere: drawn training tasks are rescaled to |w| = sqrt(D); new tasks are not. With usage "equal" the choice
+            of Lu et al., arXiv:2405.11751.
 
     Raises:
-        ParameterError: unknown sampler, or tokens that it cannot draw.
+        ParameterError: unknown sampler or usage, or tokens that the sampler cannot draw.
     """
 
     tokens: Law = GAUSSIAN
     tasks: Law = GAUSSIAN
     sampler: Sampler = "tokens"
+    usage: Usage = "random"
+    sphere: bool = False
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise ParameterError("prompts", self.sampler, f"must be one of {', '.join(SAMPLERS)}")
+        if self.usage not in USAGES:
+            raise ParameterError("usage", self.usage, f"must be one of {', '.join(USAGES)}")
         if self.sampler == "sufficient" and self.tokens != GAUSSIAN:
             raise ParameterError(
                 "prompts", self.sampler, f"must be tokens for {self.tokens} tokens: Gaussian ones have the shortcut"
             )
 
     @classmethod
-    def of(cls, prompts: str = "tokens", law: str = "gaussian", task_law: str | None = None) -> PromptLaw:
+    def of(
+        cls,
+        prompts: str = "tokens",
+        law: str = "gaussian",
+        task_law: str | None = None,
+        usage: str = "random",
+        sphere: bool = False,
+    ) -> PromptLaw:
         """From the names that `simulate` takes; without `task_law` the tasks have the law of the tokens."""
         tokens = Law.parse(law)
         tasks = tokens if task_law is None else Law.parse(task_law, "task_law")
-        return cls(tokens, tasks, prompts)  # type: ignore[arg-type]
+        return cls(tokens, tasks, prompts, usage, sphere)  # type: ignore[arg-type]
+
+    def draw_tasks(self, rng: np.random.Generator, K: int, D: int) -> Array:
+        """K training tasks, shape (K, D)."""
+        tasks = self.tasks.draw(rng, (K, D))
+        return tasks * (math.sqrt(D) / np.linalg.norm(tasks, axis=1, keepdims=True)) if self.sphere else tasks
+
+    def assigned(self, rng: np.random.Generator, K: int, first: int, n: int) -> NDArray[np.intp]:
+        """Index of the training task of the prompts number first .. first + n - 1, shape (n,)."""
+        return np.arange(first, first + n) % K if self.usage == "equal" else rng.integers(K, size=n)
 
     @property
     def key(self) -> str:
         """What tells the random streams of two laws apart; empty for Gaussian prompts token by token."""
-        return "" if self == PromptLaw() else f"prompts={self.sampler};law={self.tokens};task_law={self.tasks}"
+        names = f"prompts={self.sampler};law={self.tokens};task_law={self.tasks}"
+        used = f";usage={self.usage};sphere={self.sphere}"
+        return "" if self == PromptLaw() else names + used * (self.usage != "random" or self.sphere)
 
 
 GAUSSIAN_PROMPTS = PromptLaw()

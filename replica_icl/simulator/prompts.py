@@ -1,7 +1,7 @@
 """Prompts, token by token: tasks, labelled context tokens, a query and its target.
 
 Source: Li et al., arXiv:2408.02288 (fresh Gaussian tasks); label noise and a finite number of tasks as in
-Lu et al., arXiv:2405.11751, with tasks drawn uniformly at random. Entries of another law: `laws.py`.
+Lu et al., arXiv:2405.11751, drawn uniformly at random or used equally often. Entries of another law: `laws.py`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def check_tasks(tasks: ArrayLike, D: int, K: int | None = None) -> Array:
 
 def draw_tasks(setting: Setting, rng: np.random.Generator, law: PromptLaw = GAUSSIAN_PROMPTS) -> Array | None:
     """Draw the task matrix of one realisation, shape (K, D), entries of the task law; None for fresh tasks."""
-    return None if setting.K is None else law.tasks.draw(rng, (setting.K, setting.D))
+    return None if setting.K is None else law.draw_tasks(rng, setting.K, setting.D)
 
 
 def batch_size(setting: Setting) -> int:
@@ -90,10 +90,12 @@ def batch_size(setting: Setting) -> int:
     return max(1, BATCH_BYTES // (8 * setting.N * setting.D))
 
 
-def _draw(setting: Setting, n: int, rng: np.random.Generator, tasks: Array | None, law: PromptLaw) -> Prompts:
-    """Draw n prompts in the order task, tokens, label noise, query, target noise (no noise at rho = 0)."""
+def _draw(
+    setting: Setting, n: int, rng: np.random.Generator, tasks: Array | None, law: PromptLaw, first: int = 0
+) -> Prompts:
+    """Draw prompts `first` to `first` + n - 1: task, tokens, label noise, query, target noise (no noise at rho = 0)."""
     D, N = setting.D, setting.N
-    own = law.tasks.draw(rng, (n, D)) if tasks is None else tasks[rng.integers(len(tasks), size=n)]
+    own = law.tasks.draw(rng, (n, D)) if tasks is None else tasks[law.assigned(rng, len(tasks), first, n)]
     tokens = law.tokens.draw(rng, (n, N, D))
     labels = (tokens @ own[:, :, None])[:, :, 0] / np.sqrt(D)
     if setting.noise > 0:
@@ -123,7 +125,7 @@ def draw_prompts(
         setting: D, N, noise and K are used. At finite K without `tasks` a (K, D) matrix is drawn first.
         n: number of prompts, >= 1 (`setting.P` is not used).
         rng: source of randomness, advanced by the call.
-        tasks: (K, D) task matrix from which each prompt takes a row uniformly at random.
+        tasks: (K, D) task matrix from which each prompt takes a row, as the law's `usage` says.
         law: of the entries of tokens, queries and drawn tasks; its sampler is not used.
 
     Raises:
@@ -139,15 +141,17 @@ def prompt_batches(
     rng: np.random.Generator,
     tasks: ArrayLike | None = None,
     law: PromptLaw = GAUSSIAN_PROMPTS,
+    first: int = 0,
 ) -> Iterator[Prompts]:
     """Yield n prompts in batches of `batch_size(setting)`; memory is bounded by a few times `BATCH_BYTES`.
 
-    Arguments and errors as in `draw_prompts`. The stream is consumed batch by batch, so from two batches on
+    Arguments and errors as in `draw_prompts`, and the number of the first prompt, which decides its task where tasks
+    are used equally often. The stream is consumed batch by batch, so from two batches on
     the prompts are other ones than `draw_prompts` makes from the same seed.
     """
     left = check_integer("n", n, 1)
     matrix = _used_tasks(setting, rng, tasks, law)
     while left > 0:
         size = min(left, batch_size(setting))
-        yield _draw(setting, size, rng, matrix, law)
+        yield _draw(setting, size, rng, matrix, law, first + n - left)
         left -= size

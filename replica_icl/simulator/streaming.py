@@ -57,7 +57,7 @@ class StreamedFeatures(FeatureSource):
         size = block_size(self.D)
         n = min(size, self.P - index * size)
         rng = self.streams.block(index)
-        return draw_features(self.setting, rng, self.tasks, n=n, law=self.law)
+        return draw_features(self.setting, rng, self.tasks, n=n, law=self.law, first=index * size)
 
     def blocks(self, rows: int = 1) -> Iterator[Features]:
         """Freshly drawn, as in `FeatureSource.blocks`."""

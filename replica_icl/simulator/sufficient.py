@@ -60,6 +60,7 @@ def draw_statistics(
     rng: np.random.Generator,
     tasks: Array | None,
     law: PromptLaw = GAUSSIAN_PROMPTS,
+    first: int = 0,
 ) -> tuple[Array, Array, Array]:
     """Draw n prompts as (c~, x~, y~) in the order task, context, query, target noise.
 
@@ -67,8 +68,9 @@ def draw_statistics(
         setting: D, N and noise are used.
         n: number of prompts.
         rng: source of randomness.
-        tasks: (K, D) training tasks, of which each prompt takes one uniformly; None: a fresh task per prompt.
+        tasks: (K, D) training tasks, of which each prompt takes one as the law says; None: a fresh task per prompt.
         law: its task law is used for fresh tasks; its tokens must be Gaussian.
+        first: number of the first prompt, as in `prompts.prompt_batches`.
 
     Returns:
         Context (n, D+1), query (n, D) and target (n,), as in `features.Features`.
@@ -79,7 +81,7 @@ def draw_statistics(
     if law.tokens != GAUSSIAN:
         raise ParameterError("law", law.tokens, "must be gaussian to draw prompts from sufficient statistics")
     D = setting.D
-    own = law.tasks.draw(rng, (n, D)) if tasks is None else tasks[rng.integers(len(tasks), size=n)]
+    own = law.tasks.draw(rng, (n, D)) if tasks is None else tasks[law.assigned(rng, len(tasks), first, n)]
     context = draw_contexts(own, setting.N, setting.noise, rng)
     query = rng.standard_normal((n, D))
     target = np.einsum("ij,ij->i", own, query) / np.sqrt(D)

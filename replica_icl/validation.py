@@ -171,46 +171,6 @@ def _given_tasks(setting: Setting, seed: int, how: dict[str, Any]) -> Solution:
     return solve_given_tasks(setting, tasks, equal_shares(setting.P, len(check_task_matrix(tasks, setting))))
 
 
-def paired_by_task_set(
-    setting: Setting, task_sets: int, realisations: int, seed: int = 0, sphere: bool = False, **how: Any
-) -> tuple[Comparison, ...]:
-    """e_icl and e_idg of K tasks, theory and simulation paired by task set: what task sets differ in drops out.
-
-    Args:
-        setting: the experiment, with K.
-        task_sets: random task matrices; each is used equally often by the prompts.
-        realisations: of the prompts of each task set.
-        seed: of tasks and prompts.
-        sphere: tasks on the sphere.
-        how: as in `simulate`.
-
-    Returns:
-        Means over task sets. The standard error is that of the mean of simulation - theory of the same task set, over
-        all realisations. The allowance is that of level given-tasks.
-
-    Raises:
-        ParameterError: bad input, or fewer than two differences.
-        SolveError: the theory or a realisation could not be solved.
-    """
-    if task_sets * realisations < 2:
-        raise ParameterError("realisations", realisations, "must give at least 2 differences over the task sets")
-    theory: dict[str, list[float]] = {"e_icl": [], "e_idg": []}
-    differences: dict[str, list[float]] = {name: [] for name in theory}
-    for index in range(task_sets):
-        tasks, _ = draw_task_set(setting, seed, index, sphere)
-        solution = solve_given_tasks(setting, tasks, equal_shares(setting.P, len(tasks))).or_raise()
-        ensemble = simulate(setting, realisations, seed, tasks=tasks, usage="equal", **how)
-        for name, values in theory.items():
-            values.append(getattr(solution, name))
-            differences[name] += (ensemble.values[name] - values[-1]).tolist()
-    rows = []
-    for name, values in theory.items():
-        mean, found = float(np.mean(values)), np.array(differences[name])
-        sem = float(found.std(ddof=1) / math.sqrt(found.size))
-        rows.append(Comparison(name, mean, mean + float(found.mean()), sem, BIAS["given-tasks"] / setting.D * mean))
-    return tuple(rows)
-
-
 @dataclass(frozen=True)
 class Extrapolation:
     """A finite-size observable extrapolated to D = infinity by a weighted fit a + b/D + c/D^2.
@@ -261,26 +221,6 @@ def drawn_settings(count: int = 16, seed: int = 2024) -> tuple[Setting, ...]:
         noise = (0.0, 0.25)[int(rng.integers(2))]
         warm = float(beta) if i % 3 == 0 else math.inf
         settings.append(Setting(D=D, N=round(N), P=round(P), ridge=float(ridge), noise=noise, beta=warm))
-    return tuple(settings)
-
-
-def drawn_task_settings(seed: int = 2024) -> tuple[Setting, ...]:
-    """Eight settings with K tasks for an acceptance test, drawn by a rule that does not look at results.
-
-    D = 20 and 40 with kappa = K/D and alpha = P/D^2 on every combination of sides of 1: log-uniform in [1/4, 1] or
-    [1, 4] and in [0.3, 1] or [1, 5]. nu = N/D is log-uniform in [1/2, 10], lambda_0 D in [1e-2, 1]; rho is 0.01 or
-    0.25, each for half of the settings of either D.
-    """
-    rng = np.random.default_rng(seed)
-    settings = []
-    for i in range(8):
-        D, many_tasks, many_prompts = (20, 40)[i // 4], i // 2 % 2, i % 2
-        low = (0.3, 1.0)[many_prompts], (0.25, 1.0)[many_tasks], 0.5, 1e-2
-        high = (1.0, 5.0)[many_prompts], (1.0, 4.0)[many_tasks], 10.0, 1.0
-        alpha, kappa, nu, lam = np.exp(rng.uniform(np.log(low), np.log(high)))
-        noise = (0.01, 0.25)[(i // 4 + many_tasks + many_prompts) % 2]
-        sizes = {"N": round(nu * D), "P": round(alpha * D**2), "K": round(kappa * D)}
-        settings.append(Setting(D=D, **sizes, ridge=float(lam / D), noise=noise))
     return tuple(settings)
 
 

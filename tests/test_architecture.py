@@ -16,7 +16,7 @@ LAZY = {name: module.removeprefix("replica_icl.") for name, module in replica_ic
 
 DERIVING = ("symbolic", "ensembles", "lowering")
 THEORY = (*DERIVING, "lowered", "numeric", "conventions")
-MEETING = ("validation", "published", "cells", "cli", "plotting", "sweep", "dataset")
+MEETING = ("validation", "task_agreement", "published", "cells", "cli", "plotting", "sweep", "dataset")
 INTERFACES = ("<package>",)
 """`import replica_icl` hides what is used of it; only `from replica_icl import name` says so."""
 

@@ -10,10 +10,12 @@ import math
 import numpy as np
 import pytest
 
+from replica_icl.errors import ParameterError
 from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import simulate
-from replica_icl.validation import BIAS, Z_MAX, Comparison, drawn_task_settings, paired_by_task_set, validate
+from replica_icl.task_agreement import drawn_task_settings, kappa_transition, on_task_sets
+from replica_icl.validation import BIAS, Z_MAX, Comparison, validate
 
 SEED, PILOT_SEED = 1, 987
 TASK_SETS = 8
@@ -23,7 +25,7 @@ RELATIVE_ERROR = 0.006
 
 def realisations_per_set(setting: Setting) -> int:
     """For RELATIVE_ERROR of e_icl and of e_idg, from a pilot of 24 realisations on a seed of its own."""
-    pilot = paired_by_task_set(setting, TASK_SETS, 3, PILOT_SEED)
+    pilot = on_task_sets(setting, TASK_SETS, 3, PILOT_SEED).compared()
     scatter = max(row.sem / row.theory for row in pilot) * math.sqrt(3)
     return max(2, math.ceil((scatter / RELATIVE_ERROR) ** 2))
 
@@ -62,7 +64,7 @@ def test_the_drawn_settings_cover_what_is_claimed() -> None:
 def test_theory_and_simulation_of_the_same_task_sets_agree() -> None:
     """Few tasks and few prompts, where the error on training tasks is far below that on new ones."""
     setting = Setting(D=10, N=20, P=90, K=6, ridge=0.03, noise=0.25)
-    rows = paired_by_task_set(setting, 4, 150, SEED, prompts="sufficient", workers=1)
+    rows = on_task_sets(setting, 4, 150, SEED, prompts="sufficient", workers=1).compared()
     print(shown(setting, 150, rows))
     assert [row.observable for row in rows] == ["e_icl", "e_idg"]
     assert rows[0].theory > 1.5 * rows[1].theory
@@ -95,16 +97,35 @@ def test_a_wrong_task_set_would_be_noticed() -> None:
     assert abs(found.mean - theory.e_idg) > Z_MAX * found.sem + BIAS["given-tasks"] / setting.D * theory.e_idg
 
 
+def test_transition_has_theory_and_simulation_at_every_point() -> None:
+    found = kappa_transition(8, (0.5, 2.0), (2.0,), 1.5, 0.2, 0.01, 2, 20, prompts="sufficient", workers=1)
+    (series,) = found["series"]
+    assert [point["K"] for point in series["points"]] == [4, 16]
+    assert len(series["limit"]["e_icl"]) == len(found["kappa"]) == 60
+    for point in series["points"]:
+        for name in ("e_icl", "e_idg"):
+            theory, simulation = point[name]["theory"], point[name]["simulation"]
+            assert (theory["n"], simulation["n"]) == (2, 40)
+            assert theory["spread"] > 0
+            bound = Z_MAX * simulation["sem"] + BIAS["given-tasks"] / 8 * theory["mean"]
+            assert abs(simulation["mean"] - theory["mean"]) < bound
+    with pytest.raises(ParameterError):
+        on_task_sets(Setting(D=8, N=8, P=20, K=4, ridge=0.1), 1, 1)
+
+
 @pytest.mark.long
 def test_theory_and_simulation_agree_at_every_drawn_setting() -> None:
-    disagreeing, biases = [], {}
+    disagreeing: list[tuple[int, Comparison]] = []
+    biases: dict[tuple[int, str], list[tuple[float, float]]] = {}
     for index, setting in enumerate(drawn_task_settings()):
         realisations = realisations_per_set(setting)
-        rows = paired_by_task_set(setting, TASK_SETS, realisations, SEED)
+        rows = on_task_sets(setting, TASK_SETS, realisations, SEED).compared()
         print(shown(setting, realisations, rows), flush=True)
         for row in rows:
-            biases.setdefault((setting.D, row.observable), []).append(row.simulation / row.theory - 1)
+            bias = row.simulation / row.theory - 1, row.sem / row.theory
+            biases.setdefault((setting.D, row.observable), []).append(bias)
             disagreeing += [] if row.agrees else [(index, row)]
     for (D, name), values in biases.items():
-        print(f"D = {D}: mean bias of {name} {np.mean(values):+.2%}, of its size {np.mean(np.abs(values)):.2%}")
+        bias, sem = np.array(values).T
+        print(f"D = {D}: mean bias of {name} {bias.mean():+.2%} +- {math.sqrt(np.sum(sem**2)) / sem.size:.2%}")
     assert disagreeing == []

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from replica_icl import __version__
-from replica_icl.errors import ParameterError, ReplicaICLError
-from replica_icl.setting import Setting
+from replica_icl.errors import FileEntryError, ParameterError, ReplicaICLError
+from replica_icl.setting import LARGEST_SIZE, Setting
 
 INTEGERS = ("D", "N", "P", "K")
 RATIOS = {"alpha": "P", "nu": "N", "lam": "ridge", "kappa": "K"}
@@ -188,6 +188,8 @@ def _given_tasks(args: argparse.Namespace) -> int:
 def solve_command(args: argparse.Namespace) -> int:
     from replica_icl.numeric.solve import solve
 
+    if _given(args, "target_error") or _given(args, "sought"):
+        return _target(args)
     if args.optimal_ridge:
         return _optimal_ridge(args)
     if args.level == "given-tasks" and not any(_given(args, name) for name in RATIOS):
@@ -230,6 +232,38 @@ def _optimal_ridge(args: argparse.Namespace) -> int:
     return 0
 
 
+SOUGHT = {"P": str(LARGEST_SIZE), "N": "2", "K": None, "alpha": "1e12", "nu": "1", "kappa": None}
+"""Parameters of --for, each with a value that stands in its place until it is found."""
+
+
+def _target(args: argparse.Namespace) -> int:
+    """solve --target-error E --for P: the smallest value that reaches an error."""
+    error, sought = args.target_error, args.sought
+    if sought is None:
+        raise ParameterError("target_error", error, f"must be given with --for {', '.join(SOUGHT)}")
+    if sought not in SOUGHT:
+        raise ParameterError("for", sought, f"must be one of {', '.join(SOUGHT)}")
+    if error is None:
+        raise ParameterError("for", sought, "must be given with --target-error")
+    if _given(args, sought):
+        raise ParameterError(sought, getattr(args, sought), f"must not be given with --for {sought}, which finds it")
+    for name in ("tasks", "test_N", "test_noise", "optimal_ridge"):
+        if value := getattr(args, name):
+            raise ParameterError(name, value, "must not be given with --target-error")
+    for name in RATIOS if sought in INTEGERS else (*INTEGERS, "ridge"):
+        if _given(args, name):
+            raise ParameterError("for", sought, f"must not be mixed with --{name}: ratios or raw numbers, not both")
+    setattr(args, sought, SOUGHT[sought])
+    from replica_icl.numeric.target import smallest_ratio, smallest_size
+
+    point, target = point_from(args), _real("target_error", error) or 0.0
+    raw = isinstance(point, Setting)
+    found = smallest_size(point, target, sought, args.level) if raw else smallest_ratio(point, target, sought)
+    data = found.to_dict()
+    _emit(args, data, "\n".join(f"{name:<12} {_shown(value)}" for name, value in data.items()))
+    return 0
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(x)}" for name, x in value.items())
@@ -268,6 +302,26 @@ def derive_command(args: argparse.Namespace) -> int:
 
     print(derive(args.name).render(args.format))
     return 0
+
+
+def sweep_command(args: argparse.Namespace) -> int:
+    from replica_icl.sweep.grid import read_grid
+    from replica_icl.sweep.run import run_sweep
+
+    if args.out is None:
+        raise ParameterError("out", "(not given)", "is required: the netCDF file to write")
+    workers = _integer("workers", args.workers)
+    grid = read_grid(args.grid)
+    found = run_sweep(grid, args.out, args.executor, workers, args.scheduler, progress=True)
+    failed = {
+        name: int((found[name] != 0).sum()) for name in ("status", "simulation_status") if name in found.data_vars
+    }
+    data = {"out": args.out, "sizes": dict(found.sizes), "points": len(grid.points), "failed": failed}
+    shape = " x ".join(f"{size} {name}" for name, size in found.sizes.items()) or "one point"
+    lines = [f"wrote {args.out}: {shape}"]
+    lines += [f"{count} failed ({name}); they are NaN in the file" for name, count in failed.items() if count]
+    _emit(args, data, "\n".join(lines))
+    return 1 if any(failed.values()) else 0
 
 
 def figure_command(args: argparse.Namespace) -> int:
@@ -363,6 +417,8 @@ def build_parser() -> argparse.ArgumentParser:
     questions.add_argument("--test-N", dest="test_N", help="context length of the test prompts (default: as trained)")
     questions.add_argument("--test-noise", metavar="RHO", help="label noise of the test prompts (default: as trained)")
     questions.add_argument("--optimal-ridge", action="store_true", help="find the ridge of least test error")
+    questions.add_argument("--target-error", metavar="E", help="find the smallest value that reaches this e_icl, of")
+    questions.add_argument("--for", dest="sought", metavar="WHICH", help="P, N or K; with ratios alpha, nu or kappa")
 
     simulate = command("simulate", simulate_command, "simulate one ensemble of disorder realisations")
     _add_setting(simulate)
@@ -377,6 +433,14 @@ def build_parser() -> argparse.ArgumentParser:
     derive = command("derive", derive_command, "print a derivation, step by step")
     derive.add_argument("name", help="fresh-tasks")
     derive.add_argument("--format", default="text", help="text (default), markdown or latex")
+
+    sweep = command("sweep", sweep_command, "a grid of parameters into one dataset; a second call continues")
+    sweep.add_argument("grid", metavar="GRID.toml", help="what is fixed, swept and computed")
+    sweep.add_argument("--out", metavar="FILE.nc", help="netCDF file; finished cells are kept in FILE.nc.cells")
+    sweep.add_argument("--executor", default="joblib", help="joblib (default), serial or dask")
+    sweep.add_argument("--workers", help="processes (default: one per processor); results do not depend on it")
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="of a running dask scheduler, or its scheduler file")
+    sweep.add_argument("--json", action="store_true", help="print one JSON object")
 
     figure = command("figure", figure_command, "draw one of the papers' figures, or all; a second call continues")
     figure.add_argument("name", metavar="NAME|all", help="as in figures/manifest.toml, e.g. li_fig4b")
@@ -398,8 +462,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except ParameterError as error:
-        option = error.parameter.replace("_", "-")
-        print(f"{program}: error: --{option} {error.value}: {error.allowed}", file=sys.stderr)
+        option = f"--{error.parameter.replace('_', '-')}"
+        if isinstance(error, FileEntryError):
+            option = f"{error.path}: {error.parameter}"
+        print(f"{program}: error: {option} {error.value}: {error.allowed}", file=sys.stderr)
         return 2
     except ReplicaICLError as error:
         print(f"{program}: {error}", file=sys.stderr)

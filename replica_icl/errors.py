@@ -27,6 +27,22 @@ class ParameterError(ReplicaICLError, ValueError):
         return type(self), (self.parameter, self.value, self.allowed)
 
 
+class FileEntryError(ParameterError):
+    """An entry of a parameter file has a value that is not allowed.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, path: str, parameter: str, value: object, allowed: str) -> None:
+        super().__init__(parameter, value, allowed)
+        self.path = path
+        self.args = (f"{path}: {parameter} = {value}: {allowed}",)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, object, str]]:  # type: ignore[override]
+        return type(self), (self.path, self.parameter, self.value, self.allowed)
+
+
 class MemoryEstimateError(ParameterError):
     """A job would need more memory than there is; the message holds the estimate."""
 

@@ -1,0 +1,230 @@
+"""From cells to one labelled dataset: dimensions are the swept parameters, names and symbols are the field's.
+
+Theory has a dimension `level` besides: e_icl(level, ...), status(level, ...). A simulated observable NAME is NAME_mean
+and NAME_sem (standard error over n realisations). What failed is NaN beside its status.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from replica_icl import __version__
+from replica_icl.numeric.solution import Status
+from replica_icl.setting import Setting
+from replica_icl.simulator.observables import Estimate
+from replica_icl.sweep.grid import Axis, Grid
+from replica_icl.sweep.work import Task
+
+if TYPE_CHECKING:
+    import xarray
+
+PARAMETERS = {
+    "D": ("D", "token dimension"),
+    "N": ("N", "context length: labelled tokens in a prompt"),
+    "P": ("P", "number of pre-training prompts"),
+    "K": ("K", "number of distinct pre-training tasks"),
+    "noise": (r"\rho", "variance of the label noise"),
+    "ridge": (r"\lambda_0", "ridge, weight of |W|^2/2 in the energy (features divided by N)"),
+    "beta": (r"\beta", "inverse temperature; infinite for the ground state"),
+    "minimum_norm": ("", "at ridge 0: the solution of least norm"),
+    "alpha": (r"\alpha", "P / D^2"),
+    "nu": (r"\nu", "N / D"),
+    "kappa": (r"\kappa", "K / D"),
+    "lam": (r"\lambda", "ridge times D"),
+    "beta_tilde": (r"\tilde\beta", "beta / D^2"),
+}
+"""Parameter -> symbol, definition."""
+
+OBSERVABLES = {
+    "e_icl": (r"e_\mathrm{ICL}", "mean squared error on prompts with new tasks, ground state"),
+    "e_idg": (r"e_\mathrm{IDG}", "mean squared error on new prompts of the training tasks, ground state"),
+    "train_error": (r"e_\mathrm{train}", "mean squared residual on the training prompts, ground state"),
+    "m": ("m", "overlap tr(W_DD)/D"),
+    "q": ("q", "self-overlap |W_DD|^2/D"),
+    "u": ("u", "squared norm of the last row's acting weights"),
+    "contrast": ("c", "tr W / (|W| sqrt(D + 1)); m/sqrt(q) in the limit"),
+    "replicon": (r"\Lambda", "smallest stability eigenvalue of the replica-symmetric saddle"),
+    "V": ("V", "thermal variance of the D^2 block"),
+    "V_u": ("V_u", "thermal part of u"),
+    "e_gibbs": (r"e_\mathrm{Gibbs}", "mean squared error of a Gibbs sample on prompts with new tasks"),
+    "train_gibbs": (r"e_\mathrm{train,Gibbs}", "mean squared residual of a Gibbs sample on the training prompts"),
+    "log_Z": (r"\log Z", "log partition function over the D (D + 1) acting weights"),
+    "entropy": ("S", "log Z + beta <E>, differential entropy of the acting weights"),
+}
+"""Observable -> symbol, definition; all without units."""
+
+PARTS = {
+    "mean": "mean over realisations",
+    "sem": "standard error of the mean over realisations",
+    "spread": "standard deviation over task sets",
+    "theory_error": "estimate of the theory's own error",
+}
+
+FAILED = 1
+"""Simulation status of a point without values (0: simulated)."""
+
+
+def assemble(grid: Grid, results: Iterable[tuple[Task, Mapping[str, Any]]]) -> xarray.Dataset:
+    """The dataset of a grid.
+
+    Args:
+        grid: the sweep.
+        results: its cells with their values.
+    """
+    import xarray
+
+    levels = () if grid.theory is None else grid.theory.levels
+    points = len(grid.points)
+    theory: dict[str, np.ndarray] = {}
+    simulated: dict[str, np.ndarray] = {}
+    failures = []
+
+    def column(into: dict[str, np.ndarray], name: str, rows: int) -> np.ndarray:
+        return into.setdefault(name, np.full((rows, points), np.nan))
+
+    if levels:
+        theory["status"] = np.full((len(levels), points), Status.NON_FINITE, dtype=np.int8)
+    if grid.simulation is not None:
+        simulated["simulation_status"] = np.full((1, points), FAILED, dtype=np.int8)
+        simulated["n"] = np.zeros((1, points), dtype=np.int32)
+    for task, found in results:
+        at = list(task.points)
+        if task.kind == "simulation":
+            if "failure" in found:
+                failures.append(f"point {at[0]}: {found['failure']}")
+                continue
+            simulated["simulation_status"][0, at] = 0
+            for name, values in found["values"].items():
+                estimate = Estimate.of(np.array(values))
+                column(simulated, f"{name}_mean", 1)[0, at] = estimate.mean
+                column(simulated, f"{name}_sem", 1)[0, at] = np.nan if estimate.sem is None else estimate.sem
+                simulated["n"][0, at] = estimate.n
+        else:
+            row = levels.index(task.level)
+            theory["status"][row, at] = found["status"]
+            for name, values in {"residual": found["residual"], **found["values"]}.items():
+                column(theory, name, len(levels))[row, at] = np.array(values, dtype=float)
+    names = tuple(axis.name for axis in grid.axes)
+    data = {
+        name: (("level", *names), values.reshape(len(levels), *grid.shape), _described(name))
+        for name, values in theory.items()
+    }
+    data |= {name: (names, values.reshape(grid.shape), _described(name)) for name, values in simulated.items()}
+    coordinates = {name: value for axis in grid.axes for name, value in _coordinates(axis).items()}
+    coordinates |= _sizes(grid, coordinates)
+    if levels:
+        coordinates["level"] = ("level", list(levels), {"long_name": "level of theory"})
+    return xarray.Dataset(data, coordinates, {**_provenance(grid), "simulation_failures": "; ".join(failures)})
+
+
+def _described(name: str) -> dict[str, Any]:
+    if name == "status":
+        names = " ".join(status.name.lower() for status in Status)
+        return {"long_name": "how the solve ended", "flag_values": list(range(len(Status))), "flag_meanings": names}
+    if name == "simulation_status":
+        return {"long_name": "whether the point was simulated", "flag_values": [0, 1], "flag_meanings": "done failed"}
+    if name == "n":
+        return {"long_name": "number of realisations", "units": "1"}
+    if name == "residual":
+        return {"long_name": "largest relative imbalance of the saddle-point equations", "units": "1"}
+    part = next((part for part in PARTS if name.endswith(f"_{part}") and name != part), None)
+    base = name if part is None else name.removesuffix(f"_{part}")
+    symbol, definition = OBSERVABLES[base]
+    return {
+        "long_name": definition if part is None else f"{PARTS[part]} of: {definition}",
+        "symbol": symbol,
+        "units": "1",
+    }
+
+
+def _coordinate(name: str, dimensions: Any, values: Any) -> Any:
+    array = np.asarray(values)
+    if array.dtype.kind == "b":
+        array = array.astype(np.int8)
+    elif array.dtype.kind in "iu" and np.max(np.abs(array), initial=0) > 2**31 - 1:
+        array = array.astype(float)  # the file format has no larger integers
+    elif array.dtype.kind in "iu":
+        array = array.astype(np.int32)
+    symbol, definition = PARAMETERS[name]
+    return dimensions, array, {"long_name": definition, "symbol": symbol, "units": "1"}
+
+
+def _coordinates(axis: Axis) -> dict[str, Any]:
+    """The parameters of one dimension; zipped ones lie along the index of the dimension."""
+    found = {name: _coordinate(name, axis.name, values) for name, values in axis.values.items()}
+    if len(found) > 1:
+        found[axis.name] = (
+            axis.name,
+            np.arange(len(axis), dtype=np.int32),
+            {"long_name": "index of zipped parameters"},
+        )
+    return found
+
+
+def _sizes(grid: Grid, swept: Mapping[str, Any]) -> dict[str, Any]:
+    """The raw numbers of every point that are not swept themselves, along the dimensions that change them."""
+    found = {name: _coordinate(name, (), value) for name, value in grid.fixed.items() if name in PARAMETERS}
+    settings = grid.settings
+    if not settings:
+        return found
+    names = tuple(axis.name for axis in grid.axes)
+    for name in ("N", "P", "K", "ridge", "beta"):
+        values = [getattr(setting, name) for setting in settings]
+        if name in swept or name in found or values[0] is None:
+            continue
+        array, dimensions = np.array(values).reshape(grid.shape), list(names)
+        for axis in reversed(range(array.ndim)):  # no dimension along which nothing changes
+            if np.all(array == array.take([0], axis)):
+                array = array.take(0, axis)
+                del dimensions[axis]
+        found[name] = _coordinate(name, tuple(dimensions), array)
+    return found
+
+
+def _provenance(grid: Grid) -> dict[str, Any]:
+    code = {f"code_{task.kind.replace(' ', '_')}": task.described["code"] for task in _one_of_each(grid)}
+    seeds = {} if grid.simulation is None else {"seed": grid.simulation.seed}
+    sized = any(isinstance(point, Setting) for point in grid.points)
+    return {
+        "title": "replica_icl sweep: in-context learning in linear attention",
+        "replica_icl_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "grid": grid.text,
+        "units": "Li et al. (arXiv:2408.02288), features divided by N" if sized else "ratios of the limit",
+        **seeds,
+        **code,
+    }
+
+
+def _one_of_each(grid: Grid) -> list[Task]:
+    from replica_icl.sweep.work import tasks_of
+
+    found: dict[str, Task] = {}
+    for task in tasks_of(grid):
+        found.setdefault(task.kind, task)
+    return list(found.values())
+
+
+def write_dataset(dataset: xarray.Dataset, path: Path) -> None:
+    """Write netCDF whole and rename it into place."""
+    part = path.with_name(path.name + ".part")
+    try:
+        dataset.to_netcdf(part, engine="scipy", format="NETCDF3_64BIT")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_dataset(path: str | Path) -> xarray.Dataset:
+    """The dataset of a file, loaded and the file closed."""
+    import xarray
+
+    return xarray.load_dataset(path, engine="scipy")

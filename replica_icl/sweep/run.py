@@ -1,0 +1,99 @@
+"""Running a sweep: the cells that are not there yet are computed and kept, then all are merged into one file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from replica_icl.cells import Cells, key_of
+from replica_icl.errors import ParameterError
+from replica_icl.simulator.storage import StorageError
+from replica_icl.sweep.dataset import assemble, write_dataset
+from replica_icl.sweep.executors import run_cells
+from replica_icl.sweep.grid import Grid
+from replica_icl.sweep.work import Task, tasks_of
+
+if TYPE_CHECKING:
+    import xarray
+
+_log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Of progress in a log."""
+
+
+def run_sweep(
+    grid: Grid,
+    out: str | Path | None = None,
+    executor: str = "joblib",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = False,
+) -> xarray.Dataset:
+    """Compute a grid and return its dataset.
+
+    Args:
+        grid: see `read_grid`.
+        out: netCDF file to write; finished cells are kept in the folder OUT.cells beside it, and a second call, also
+            after a kill or with a grid that was extended, computes only those that are not there.
+        executor, workers, scheduler: see `run_cells`; the numbers do not depend on them.
+        progress: a bar on a terminal, otherwise log lines, with the time left.
+
+    Raises:
+        ParameterError: bad input, before any work.
+        WorkerError: processes died; the finished cells are kept.
+        StorageError: a file could not be written; the finished cells are kept.
+    """
+    tasks = list(tasks_of(grid))
+    if out is None:
+        results = {index: values for index, values in _watched(tasks, executor, workers, scheduler, progress)}
+        return assemble(grid, ((task, results[index]) for index, task in enumerate(tasks)))
+    path = Path(out)
+    if path.is_dir():
+        raise ParameterError("out", out, "must be a file, not a folder")
+    with Cells(path.with_name(path.name + ".cells")) as cells:
+        found = {index: cells.read(key_of(task.described)) for index, task in enumerate(tasks)}
+        missing = [index for index, cell in found.items() if cell is None]
+        if len(missing) < len(tasks):
+            _log.info("%d of %d cells were finished before", len(tasks) - len(missing), len(tasks))
+        todo = [tasks[index] for index in missing]
+        for at, values in _watched(todo, executor, workers, scheduler, progress):
+            described = todo[at].described
+            cells.write(key_of(described), described, values)
+            found[missing[at]] = values
+        dataset = assemble(grid, ((task, found[index] or {}) for index, task in enumerate(tasks)))
+        try:
+            write_dataset(dataset, path)
+        except OSError as error:
+            raise StorageError(f"could not write {path}: {error.strerror}; the cells are kept") from error
+    return dataset
+
+
+def _watched(
+    tasks: list[Task], executor: str, workers: int | None, scheduler: str | None, progress: bool
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Results as they are finished, with progress."""
+    running = run_cells([task.described for task in tasks], executor, workers, scheduler)
+    if progress and sys.stderr.isatty():
+        yield from tqdm(running, total=len(tasks), desc="cells", unit="")
+        return
+    begin = last = time.monotonic()
+    for done, result in enumerate(running, start=1):
+        yield result
+        now = time.monotonic()
+        if progress and (now - last > SECONDS_BETWEEN_LINES or done == len(tasks)):
+            left = (now - begin) / done * (len(tasks) - done)
+            _log.info("%d of %d cells, about %s left", done, len(tasks), _time(left))
+            last = now
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

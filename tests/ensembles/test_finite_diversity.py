@@ -1,5 +1,7 @@
 """Finite task diversity: classes, their continuum, and the closed forms of Lu et al. (arXiv:2405.11751)."""
 
+import random
+
 import mpmath
 import pytest
 import sympy as sp
@@ -138,32 +140,60 @@ def test_published_ridgeless_form_follows_below_the_transition(theory: FiniteDiv
     assert _remainder(_lu_below(q, q * M), ours.subs(S, 1 / M - q), relation, M) == 0
 
 
-def test_finite_ridge_forms_in_the_transform_hold_for_the_solution(theory: FiniteDiversity) -> None:
-    """Errors by partial fractions in M(delta), M(delta + k) and M'(delta + k), where no positive form was sought."""
-    M0, M, dM = sp.symbols("M_0 M dM", real=True)
-    delta, rho, alpha = excess, s.noise, s.alpha
-    # int r^2/B = 1 - delta + delta^2 M0 and the like; B = r + delta, B + k = r + z.
-    i1 = 1 - k * M  # <B/(B+k)>
-    i2 = 1 - 2 * k * M - k**2 * dM  # <B^2/(B+k)^2>
-    idg = (1 + rho - 2 * (1 - (delta + k) + (delta + k) ** 2 * M) + _second_moment(delta, k, M, dM)) / (1 - i2 / alpha)
-    m = 1 - (delta + k) * M
-    q = 1 - 2 * (delta + k) * M - (delta + k) ** 2 * dM + idg / alpha * (i1 - i2) / k
-    icl = 1 + rho - 2 * m + (1 + delta) * q
-    transform = {M: 1 / (z + S), dM: -spectrum.power_average(2)}
-    s_value = 1 - theory.seen / alpha
-    for theirs, ours in ((idg, theory.task_error), (icl, theory.test_error.subs(task_error, theory.task_error))):
-        gap = theirs.subs(transform) - ours.subs(shrinkage, s_value)
-        assert sp.numer(sp.together(gap.subs(z, delta + k))).expand() == 0
-    del M0
+M0, M, DM = sp.symbols("M_0 M dM", real=True)
+"""< 1/B >, < 1/(B + k) > and minus < 1/(B + k)^2 >, B = r + delta: the transform at delta and at delta + k."""
 
 
-def _second_moment(delta: sp.Expr, ridge: sp.Expr, M: sp.Expr, dM: sp.Expr) -> sp.Expr:
-    """< B r^2 / (B + k)^2 > = < (t - k)(t - z)^2 / t^2 > with t = r + z, < t > = 1 + z."""
-    t = sp.Symbol("t")
-    zz = delta + ridge
-    expanded = sp.expand((t - ridge) * (t - zz) ** 2 / t**2)
-    values = {1: 1 + zz, 0: 1, -1: M, -2: -dM}
-    return sum(expanded.coeff(t, power) * value for power, value in values.items())
+def _in_transforms(function: sp.Expr) -> sp.Expr:
+    """< function > of r by partial fractions, in the transforms."""
+    total = sp.S.Zero
+    for term in sp.Add.make_args(sp.apart(sp.together(function), r)):
+        found = None
+        for basis, value in (
+            (sp.S.One, sp.S.One),
+            (r, sp.S.One),
+            (1 / (r + excess), M0),
+            (1 / (r + excess + k), M),
+            (1 / (r + excess + k) ** 2, -DM),
+        ):
+            coefficient = sp.simplify(term / basis)
+            if not coefficient.has(r):
+                found = coefficient * value
+                break
+        assert found is not None, term
+        total += found
+    return total
+
+
+@pytest.fixture(scope="module")
+def published_at_finite_ridge() -> dict[str, sp.Expr]:
+    """The forms of the literature, integrals over the law at given k; q and e_icl in e_idg."""
+    B, rho, alpha = r + excess, s.noise, s.alpha
+    average = _in_transforms
+    idg = 1 + rho - average(r**2 / B) + average(k**2 * r**2 / (B * (B + k) ** 2))
+    idg /= 1 - average(B**2 / (B + k) ** 2) / alpha
+    m = average(r / (B + k))
+    q = average(r**2 / (B + k) ** 2) + task_error / alpha * average(B / (B + k) ** 2)
+    return {"e_idg": idg, "e_icl": 1 + rho - 2 * m + (1 + excess) * q, "m": m, "q": q}
+
+
+def test_published_forms_follow_at_finite_ridge(
+    theory: FiniteDiversity, published_at_finite_ridge: dict[str, sp.Expr]
+) -> None:
+    """Modulo the quadratic, which is linear in kappa, and its derivative; the equation for k by a resultant."""
+    ours = {"e_idg": theory.task_error, "e_icl": theory.test_error, "m": theory.m, "q": theory.q}
+    relation = z * M**2 / kappa + (z + 1 - 1 / kappa) * M - 1
+    (tasks,) = sp.solve(relation, kappa)
+    dM = sp.cancel((-relation.diff(z) / relation.diff(M)).subs(kappa, tasks))
+    for name, theirs in published_at_finite_ridge.items():
+        value = ours[name].subs(shrinkage, 1 - theory.seen / s.alpha).subs(S, 1 / M - z)
+        gap = sp.together(theirs.subs(DM, dM).subs(k, z - excess) - value.subs(k, z - excess))
+        assert sp.expand(sp.numer(gap)) == 0, name
+    # Their k M(delta + k) - alpha lambda / k = 1 - alpha, and our quadratic for k with S eliminated, have common roots.
+    in_signal = theory.ridge_polynomial.as_expr().subs(s.context_norm, excess + S)
+    eliminated = sp.resultant(sp.expand(in_signal), sp.expand(M * (excess + k + S) - 1), S)
+    balance = sp.Poly(sp.expand(k * (k * M - 1 + s.alpha) - s.alpha * s.lam), k)
+    assert sp.rem(sp.Poly(sp.expand(eliminated), k), balance).is_zero
 
 
 def _at_50_digits(point: dict[str, str]) -> tuple[MpmathArithmetic, dict[str, mpmath.mpf], dict[str, mpmath.mpf]]:
@@ -180,8 +210,6 @@ def _at_50_digits(point: dict[str, str]) -> tuple[MpmathArithmetic, dict[str, mp
 
 
 def test_published_forms_hold_to_50_digits_at_100_random_points() -> None:
-    import random
-
     rng = random.Random(5)
 
     def between(low: float, high: float) -> str:
@@ -216,6 +244,40 @@ def test_published_forms_hold_to_50_digits_at_100_random_points() -> None:
             theirs = {"icl": sp.lambdify([s.alpha, s.noise, Q, M], _lu_below(Q, M))(*names.values(), q, q * value)}
         for name, expected in theirs.items():
             assert abs(found[f"e_{name}"] / expected - 1) < xp.number("1e-42"), point
+
+
+def test_finite_ridge_forms_hold_to_50_digits_at_100_random_points(
+    published_at_finite_ridge: dict[str, sp.Expr],
+) -> None:
+    """k by bisection at 90 digits, the law by its closed transform; nothing of the package in between."""
+    rng = random.Random(6)
+    low = {"alpha": 0.05, "nu": 0.1, "kappa": 0.05, "rho": 0.001, "lam": 0.0005}
+    high = {"alpha": 20.0, "nu": 100.0, "kappa": 20.0, "rho": 1.0, "lam": 1.0}
+    forms = {
+        name: sp.lambdify([s.alpha, s.noise, excess, k, M0, M, DM, task_error], form, "mpmath")
+        for name, form in published_at_finite_ridge.items()
+    }
+    for _ in range(100):
+        point = {name: f"{low[name] * (high[name] / low[name]) ** rng.random():.6f}" for name in low}
+        _, _, found = _at_50_digits(point)
+        with mpmath.workdps(90):
+            at = {name: mpmath.mpf(value) for name, value in point.items()}
+            delta, ratio = (1 + at["rho"]) / at["nu"], at["kappa"]
+
+            def transform(x: mpmath.mpf, ratio: mpmath.mpf = ratio) -> mpmath.mpf:
+                b = x + 1 - 1 / ratio
+                return ratio * (mpmath.sqrt(b * b + 4 * x / ratio) - b) / (2 * x)
+
+            below, above = mpmath.mpf("1e-6"), mpmath.mpf("1e4")
+            for _ in range(220):
+                ridge = mpmath.sqrt(below * above)
+                rest = ridge * transform(delta + ridge) - at["alpha"] * at["lam"] / ridge - 1 + at["alpha"]
+                below, above = (ridge, above) if rest < 0 else (below, ridge)
+            values = transform(delta), transform(delta + ridge), mpmath.diff(transform, delta + ridge)
+            error = forms["e_idg"](at["alpha"], at["rho"], delta, ridge, *values, 0)
+            for name, form in forms.items():
+                expected = form(at["alpha"], at["rho"], delta, ridge, *values, error)
+                assert abs(mpmath.mpmathify(found[name]) / expected - 1) < mpmath.mpf("1e-42"), (name, point)
 
 
 def test_divergence_at_the_transition(theory: FiniteDiversity) -> None:

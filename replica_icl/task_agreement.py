@@ -69,7 +69,13 @@ class PairedErrors:
 
 
 def on_task_sets(
-    setting: Setting, task_sets: int, realisations: int, seed: int = 0, sphere: bool = False, **how: Any
+    setting: Setting,
+    task_sets: int,
+    realisations: int,
+    seed: int = 0,
+    sphere: bool = False,
+    tolerance: float = 1e-5,
+    **how: Any,
 ) -> PairedErrors:
     """e_icl and e_idg of random task sets by theory and by simulation.
 
@@ -79,6 +85,7 @@ def on_task_sets(
         realisations: of the prompts of each task set.
         seed: of tasks and prompts.
         sphere: tasks on the sphere.
+        tolerance: relative accuracy of the theory's prompt averages.
         how: as in `simulate`.
 
     Raises:
@@ -91,7 +98,7 @@ def on_task_sets(
     simulated: dict[str, list[Array]] = {name: [] for name in ERRORS}
     for index in range(task_sets):
         tasks, _ = draw_task_set(setting, seed, index, sphere)
-        solution = solve_given_tasks(setting, tasks, equal_shares(setting.P, len(tasks))).or_raise()
+        solution = solve_given_tasks(setting, tasks, equal_shares(setting.P, len(tasks)), tolerance).or_raise()
         ensemble = simulate(setting, realisations, seed, tasks=tasks, usage="equal", **how)
         for name in ERRORS:
             theory[name].append(getattr(solution, name))
@@ -124,7 +131,7 @@ def kappa_transition(
         kappas: K/D of the points; K is rounded.
         nus: N/D, one series each.
         alpha, lam, noise: P/D^2, lambda_0 D and rho of all of them.
-        task_sets, realisations, seed, sphere, how: as in `on_task_sets`.
+        task_sets, realisations, seed, sphere, how: (with tolerance) as in `on_task_sets`.
         curve: kappa of the limit's curves, by default 60 values around those of the points.
 
     Returns:

@@ -14,7 +14,7 @@ also that of the linear equation for C, and its smallest eigenvalue the stabilit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
@@ -39,6 +39,8 @@ TOLERANCE = 1e-10
 MAX_ITERATIONS = 60
 REFINEMENTS = 5
 """Largest number of evaluations of the linear equation for C."""
+PIECE = 2**13
+"""Numbers in one intermediate array of the prompt averages."""
 PARTS = ("task", "rest", "corner", "cross")
 
 
@@ -103,6 +105,22 @@ def draw_task_set(setting: Setting, seed: int = 0, index: int = 0, sphere: bool 
     return tasks, rng.multinomial(setting.P, np.full(setting.K, 1 / setting.K)) / setting.P
 
 
+class TaskNodes(PromptNodes):
+    """Nodes of the prompt law given each of K tasks, scalars of shape (K, nodes) or (1, nodes)."""
+
+    def average(self, integrands: Callable[..., tuple[Any, ...]]) -> tuple[Any, ...]:
+        """As for one prompt law, in pieces whose intermediate arrays fit the processor's cache."""
+        tasks = max(len(x) for x in self.scalars)
+        size = max(1, PIECE // tasks)
+        total: list[Any] = []
+        for start in range(0, self.weights.size, size):
+            part = slice(start, start + size)
+            values = integrands(*(x[:, part] for x in self.scalars))
+            found = [value @ self.weights[part] for value in values]
+            total = [a + b for a, b in zip(total, found, strict=True)] if total else found
+        return tuple(value[..., None] for value in total)
+
+
 @dataclass(frozen=True, eq=False)
 class TaskSet:
     """The equations of one task matrix.
@@ -111,7 +129,7 @@ class TaskSet:
         setting: the experiment.
         tasks: (K, D).
         shares: pi_k, fraction of prompts of each task, (K,).
-        nodes: of the prompt law given each task, scalars of shape (K, nodes).
+        nodes: of the prompt law given each task.
     """
 
     setting: Setting
@@ -321,7 +339,7 @@ def task_set(
     scalars = functions.scalars(
         NUMPY, **factors, omega=omega, D=float(setting.D), N=float(setting.N), rho=setting.noise
     )
-    nodes = PromptNodes(tuple(scalars[name] for name in ("T", "p", "x", "l")), weights[keep] / weights[keep].sum())
+    nodes = TaskNodes(tuple(scalars[name] for name in ("T", "p", "x", "l")), weights[keep] / weights[keep].sum())
     usage = np.full(len(matrix), 1 / len(matrix)) if shares is None else check_shares(shares, len(matrix))
     return TaskSet(setting, matrix, usage, nodes, functions)
 

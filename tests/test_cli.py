@@ -5,9 +5,11 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from replica_icl import __version__
@@ -21,6 +23,7 @@ POINT = ["--D", "6", "--N", "12", "--P", "72", "--ridge", "0.05"]
 RATIOS = ["--alpha", "2", "--nu", "2", "--lam", "0.3"]
 LIMIT = ["--level", "limit"]
 RUN = ["--realisations", "3", "--workers", "1"]
+SOUGHT = ["--D", "6", "--N", "12", "--ridge", "0.05", "--target-error", "0.9"]
 SMALL = ["--D", "4", "--N", "8", "--P", "19", "--ridge", "0"]
 
 OBSERVABLES = {"e_icl", "e_idg", "train_error", "m", "q", "contrast"}
@@ -239,6 +242,29 @@ WRONG = {
     ),
     "more tasks than prompts": (["solve", *POINT, "--K", "100", "--level", "given-tasks"], ["--K 100", "P = 72"]),
     "no draws": (["solve", *POINT, "--K", "3", "--level", "given-tasks", "--draws", "0"], ["--draws 0", "at least 1"]),
+    "error without parameter": (["solve", *POINT, "--target-error", "1"], ["--target-error 1", "--for P, N, K"]),
+    "parameter without error": (["solve", *POINT, "--for", "P"], ["--for P", "must be given with --target-error"]),
+    "unknown parameter to find": (["solve", *SOUGHT, "--for", "D"], ["--for D", "must be one of P, N, K, alpha"]),
+    "parameter to find is given": (["solve", *SOUGHT, "--for", "N"], ["--N 12", "must not be given with --for N"]),
+    "error is negative": (["solve", *SOUGHT, "--for", "P", "--target-error", "-1"], ["--target-error -1.0", "must be"]),
+    "error is a word": (["solve", *SOUGHT, "--for", "P", "--target-error", "low"], ["--target-error low", "a number"]),
+    "error below the floor": (
+        ["solve", *SOUGHT, *LIMIT, "--for", "P", "--target-error", "0.01"],
+        ["--target-error 0.01", "must be at least the floor 0.", "approached as P grows"],
+    ),
+    "error at other test contexts": (
+        ["solve", *SOUGHT, "--for", "P", "--test-N", "9"],
+        ["--test-N 9", "must not be given with --target-error"],
+    ),
+    "error with given tasks": (
+        ["solve", *SOUGHT, "--for", "P", "--level", "given-tasks"],
+        ["--level given-tasks", "must be finite-size or limit"],
+    ),
+    "integer to find among ratios": (
+        ["solve", "--nu", "2", "--lam", "1", "--for", "P", "--target-error", "1"],
+        ["--for P", "must not be mixed with --nu"],
+    ),
+    "ratio to find among integers": (["solve", *SOUGHT, "--for", "nu"], ["--for nu", "must not be mixed with --D"]),
     "ratio missing": (["solve", "--alpha", "1", "--nu", "2"], ["--lam", "is required"]),
     "integer missing": (["simulate", "--D", "6", "--N", "12", "--ridge", "1"], ["--P", "is required"]),
     "ridge missing": (["validate", "--D", "6", "--N", "12", "--P", "9"], ["--ridge", "is required"]),
@@ -301,6 +327,100 @@ def test_wrong_usage_is_one_line_and_exit_code_two(
     for part in named:
         assert part in err
     assert list(empty_directory.iterdir()) == []
+
+
+BAD_TASKS = {
+    "transposed": (np.ones((6, 3)), "must have shape (K, 6)"),
+    "one task as a vector": (np.ones(6), "must have shape (K, 6)"),
+    "no task": (np.ones((0, 6)), "must have shape (K, 6)"),
+    "nan": (np.where(np.eye(3, 6) > 0, np.nan, 1.0), "must be finite"),
+    "infinite": (np.full((3, 6), np.inf), "must be finite"),
+    "zero task": (np.ones((3, 6)) * [[1], [0], [1]], "row 1 is zero: must hold no zero task"),
+    "complex": (np.ones((3, 6)) * 1j, "must be real numbers"),
+    "pickled objects": (np.array([[None] * 6]), "must be a readable .npy file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TASKS)
+@pytest.mark.parametrize("command", ["solve", "validate"])
+def test_a_bad_task_file_is_one_line_and_exit_code_two(
+    command: str, case: str, capsys: pytest.CaptureFixture[str], empty_directory: Path
+) -> None:
+    tasks, allowed = BAD_TASKS[case]
+    np.save(empty_directory / "tasks.npy", tasks)
+    code, out, err = run(capsys, command, *POINT, "--level", "given-tasks", "--tasks", "tasks.npy")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith(f"replica-icl {command}: error: --tasks ")
+    assert allowed in err
+
+
+@pytest.mark.parametrize(
+    ("count", "extra", "named"),
+    [
+        (3, ["--K", "4"], "--K 4: must equal the number of given tasks, 3"),
+        (80, [], "--K 80: must be at most the number of prompts, P = 72"),
+        (3, ["--sphere"], "--sphere True: must not be given beside --tasks"),
+    ],
+)
+def test_tasks_that_contradict_the_options_are_one_line_and_exit_code_two(
+    count: int, extra: list[str], named: str, capsys: pytest.CaptureFixture[str], empty_directory: Path
+) -> None:
+    np.save(empty_directory / "tasks.npy", np.ones((count, 6)))
+    code, out, err = run(capsys, "solve", *POINT, "--level", "given-tasks", "--tasks", "tasks.npy", *extra)
+    assert (code, out) == (2, "")
+    assert err == f"replica-icl solve: error: {named}\n"
+
+
+def test_a_target_error_is_answered_with_the_size_its_floor_and_the_solution(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = run(capsys, "solve", *SOUGHT, *LIMIT, "--for", "P", "--json")
+    data = strict(out)
+    assert (code, err) == (0, "")
+    assert set(data) == GROUND_KEYS | {"P", "target_error", "floor"}
+    at = [solve(Setting(D=6, N=12, P=data["P"] - less, ridge=0.05), level="limit").e_icl for less in (0, 1)]
+    assert data["e_icl"] == at[0] <= 0.9 < at[1]
+    assert data["floor"] < 0.9
+
+
+@pytest.mark.parametrize("sought", ["alpha", "nu", "kappa"])
+def test_a_target_error_is_answered_with_a_ratio(sought: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"alpha": "2", "nu": "2", "kappa": "3", "lam": "0.3"}
+    options = [text for name, value in given.items() if name != sought for text in (f"--{name}", value)]
+    code, out, _ = run(capsys, "solve", *options, "--target-error", "0.8", "--for", sought)
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert code == 0
+    point: dict[str, Any] = {name: float(value) for name, value in given.items()} | {sought: float(lines[sought])}
+    assert solve(Ratios(**point)).e_icl == pytest.approx(0.8, rel=1e-7)
+    assert lines["target_error"] == "0.8"
+
+
+def test_a_target_error_is_answered_with_a_number_of_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--D", "20", "--N", "60", "--P", "900", "--ridge", "0.01", "--target-error", "0.7", "--for", "K"]
+    code, out, _ = run(capsys, "solve", *given, "--json")
+    K = strict(out)["K"]
+    setting = Setting(D=20, N=60, P=900, ridge=0.01, K=K)
+    assert code == 0
+    assert solve(setting, level="limit").e_icl == strict(out)["e_icl"] <= 0.7
+    assert solve(replace(setting, K=K - 1), level="limit").e_icl > 0.7
+
+
+def test_published_prints_every_point_and_writes_what_it_printed(
+    capsys: pytest.CaptureFixture[str], empty_directory: Path
+) -> None:
+    code, out, _ = run(capsys, "published", "--out", "results", "--json")
+    points = strict(out)["points"]
+    assert code == 0
+    assert {(p["figure"], p["series"]) for p in points} == {
+        ("li_fig4b", "sgd"),
+        ("li_fig4b", "amp"),
+        ("lu_fig1", "e_icl"),
+        ("lu_fig1", "e_idg"),
+    }
+    assert all(abs(p["z"]) < 4 for p in points)
+    assert json.loads((empty_directory / "results" / "published.json").read_text()) == strict(out)
+    assert len((empty_directory / "results" / "published.txt").read_text().splitlines()) == 1 + len(points)
 
 
 @pytest.mark.parametrize("command", ["solve", "simulate", "validate"])

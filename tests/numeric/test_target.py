@@ -190,7 +190,7 @@ def test_the_answer_carries_the_solution_at_it() -> None:
 def test_bad_questions_are_named(change: dict[str, object], named: str) -> None:
     question = {"setting": FRESH, "target": 1.0, "parameter": "P"} | change
     with pytest.raises(ParameterError, match=named):
-        smallest_size(**question)  # type: ignore[arg-type]
+        smallest_size(**question)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
-from replica_icl import ParameterError, published
+from replica_icl import ParameterError, published, solve
 from replica_icl.conventions import LuUnits
-from replica_icl.published import FIGURES, PublishedComparison, against_theory, li_ridge, published_points, table
+from replica_icl.numeric.given_tasks import TaskSet, draw_task_set, solve_given_tasks, task_set
+from replica_icl.published import (
+    FIGURES,
+    PublishedComparison,
+    against_theory,
+    li_ridge,
+    lu_settings,
+    published_points,
+    table,
+)
 from replica_icl.validation import Z_MAX
 
 
@@ -69,6 +79,38 @@ def test_the_settings_of_lu_are_theirs_in_our_units() -> None:
     assert [s.P for s in settings] == [5000, 15000, 20000]
     assert all(s.ridge == pytest.approx(1e-7) and LuUnits.of(s).ridge == pytest.approx(1e-5) for s in settings)
     assert settings == [p.setting for p in published_points("lu_fig1") if p.series == "e_idg"]
+
+
+class LastRowOfLu(TaskSet):
+    """The equations with the last feature divided by sqrt(D): its weights are sqrt(D) larger, their ridge D times."""
+
+    def fluctuations(self, y: Any) -> Any:
+        inverse = np.linalg.inv(super().fluctuations(y))
+        inverse[-1, -1] += self.setting.P * self.setting.ridge * (self.setting.D - 1)
+        return np.linalg.inv(inverse)
+
+
+@pytest.mark.parametrize(("index", "e_icl", "e_idg"), [(0, 0.02, 0.003), (1, 0.0, 0.0), (2, 0.0, 0.0)])
+def test_the_last_row_in_the_units_of_lu_matters_below_the_transition_only(
+    index: int, e_icl: float, e_idg: float
+) -> None:
+    setting = lu_settings()[index]
+    own = task_set(setting, *draw_task_set(setting, seed=5, sphere=True))
+    theirs = LastRowOfLu(**{field.name: getattr(own, field.name) for field in fields(own)})
+    limit = solve(setting, level="limit")
+    start = math.sqrt(limit.train_error / limit.e_idg)
+    ours, lu = own.solve(start), theirs.solve(start)
+    assert max(ours["residual"], lu["residual"]) < 1e-9
+    assert 1 - lu["e_icl"] / ours["e_icl"] == pytest.approx(e_icl, rel=0.25, abs=1e-4)
+    assert 1 - lu["e_idg"] / ours["e_idg"] == pytest.approx(e_idg, rel=0.5, abs=1e-4)
+
+
+def test_the_ridge_of_lu_is_small_enough_to_be_none() -> None:
+    for setting in lu_settings():
+        given = draw_task_set(setting, seed=5, sphere=True)
+        at, below = (solve_given_tasks(replace(setting, ridge=ridge), *given) for ridge in (1e-7, 1e-8))
+        assert at.e_icl == pytest.approx(below.e_icl, rel=2e-4)
+        assert at.e_idg == pytest.approx(below.e_idg, rel=2e-4)
 
 
 def test_the_points_of_message_passing_are_not_explained_by_the_ground_state() -> None:

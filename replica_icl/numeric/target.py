@@ -7,6 +7,8 @@ guaranteed of the value n that is found, with e_icl as `solve` gives it at the t
 * n reaches the target and n - 1 does not (for ratios: n (1 - 1e-12) does not);
 * no value of the scan below n reaches it, and no minimum between its values that their second difference lets expect.
 
+A value without a solution, e.g. P = D (D + 1) without a ridge, counts as one that does not reach the target.
+
 The scan holds every small integer and is geometric above, with steps below the factors over which e_icl changes: it is
 a smooth function of log P, log N and log K but for the peak, which can hide no value that is lower.
 

@@ -127,13 +127,14 @@ def findings(data: Data) -> list[str]:
         100 * (np.array(cut["curves"][name], float) / theory - 1) for name in ("limit", "without reaction")
     )
     exists = np.isfinite(reaction)
+    below, above = reaction[exists].min(), reaction[exists].max()
     first = "" if exists.all() else f" (it has a fixed point from P = {np.array(data['P'])[exists].min()} on)"
     return [
         every.sentence("Our simulation against the finite-size theory"),
         f"z is {np.mean(z):+.2f} on average ({np.mean(z) * np.sqrt(z.size):+.1f} standard errors), above 2 in size at "
         f"{100 * np.mean(np.abs(z) > 2):.1f} % of the points (4.6 % expected of noise alone).",
         f"At N = {cut['N']} the limit is {limit.min():+.1f} to {limit.max():+.1f} % off the finite-size ground "
-        f"state, message passing without Onsager reaction {reaction[exists].min():+.1f} to {reaction[exists].max():+.1f} %{first}.",
+        f"state, message passing without Onsager reaction {below:+.1f} to {above:+.1f} %{first}.",
     ]
 
 

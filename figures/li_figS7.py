@@ -151,9 +151,12 @@ def findings(data: Data) -> list[str]:
             f"P = {one['P']}: largest distance of the cumulative distributions {apart[worst]:.5f} (standard error "
             f"{sem[worst]:.5f}), at eigenvalue {one['places'][worst]:.3g}."
         )
-        width = np.array(one["bins"]) > 1e-3
-        bins = (np.array(a)[width] for a in (one["bins"], one["sampled"]["bins"], one["sampled"]["bins sem"]))
-        sentences.append(agreement(*bins, one["realisations"]).sentence(f"P = {one['P']}: bins above 1e-3"))
+        expected = np.array(one["bins"])
+        filled = expected > 1e-3
+        inner = filled & np.append(filled[1:], True) & np.append(True, filled[:-1])
+        for kind, chosen in (("with more than 1e-3 of all modes", filled), ("of these, away from edges", inner)):
+            bins = (np.array(a)[chosen] for a in (expected, one["sampled"]["bins"], one["sampled"]["bins sem"]))
+            sentences.append(agreement(*bins, one["realisations"]).sentence(f"P = {one['P']}, bins {kind}"))
     wrong = sum(abs(a - b) > 1e-12 for one in data["zeros"] for a, b in zip(one["counted"], one["exact"], strict=True))
     total = sum(len(one["exact"]) for one in data["zeros"])
     return [*sentences, f"Ranks that differ from min(P, D (D + 1)): {wrong} of {total}."]

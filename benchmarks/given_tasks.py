@@ -1,9 +1,9 @@
 """The theory of a given task set at D = 100, K = 50, beside the plain iteration for V on the same equations.
 
-Both solve V^-1 = P (sum_f a_f(V) F + lambda_0) for the 2 K + 2 coefficients, at the same prompt nodes, the iteration to a
-relative imbalance of 1e-10 and the package to its own, which is smaller. `solve_given_tasks` takes Newton steps from
-the limit's estimate, and goes on to C, M and the errors; the plain iteration puts the coefficients that V implies back
-in, from V = 0, and stops at V. Everything is measured in one run on one core. Run by name:
+Both solve V^-1 = P (sum_f a_f(V) F + lambda_0) for the 2 K + 2 coefficients, at the same prompt nodes, the
+iteration to a relative imbalance of 1e-10 and the package to its own, which is smaller. `solve_given_tasks` takes
+Newton steps from the limit's estimate, and goes on to C, M and the errors; the plain iteration puts the coefficients
+that V implies back in, from V = 0, and stops at V. Everything is measured in one run on one core. Run by name:
 python benchmarks/given_tasks.py. Nothing is asserted.
 """
 

@@ -39,6 +39,11 @@ TOLERANCE = 1e-10
 MAX_ITERATIONS = 60
 REFINEMENTS = 5
 """Largest number of evaluations of the linear equation for C."""
+ROUNDING = 1e-5
+"""Largest relative correction of C that may be left, unless the prompt averages are to be more accurate than that.
+Without label noise l is |w|/sqrt(D) times the part of c along the task, so that with one task (less so with few) one
+direction of V is held by the ridge alone and its parts cancel in every average. At K = 1, rho = 0, P = D(D+1) and a
+ridge of 1e-8 rounding can leave 1e-3: such a point is reported as not converged."""
 PIECE = 2**13
 """Numbers in one intermediate array of the prompt averages."""
 PARTS = ("task", "rest", "corner", "cross")
@@ -246,7 +251,7 @@ class TaskSet:
             if residual < 1e-13:
                 break
             J = np.eye(y.size) - self.setting.P * self.curvature(found) @ self.gram(V)
-            step = np.linalg.solve(J, mapped - y)
+            step = np.where(y != 0, np.linalg.solve(J, mapped - y), 0.0)  # a task without prompts keeps its zeros
             positive = np.r_[: self.K, -2, -1]
             shrinks = np.max(-step[positive] / np.maximum(y[positive], 1e-300))
             step *= min(1.0, 0.8 / max(shrinks, 1e-300))
@@ -270,15 +275,15 @@ class TaskSet:
             C = P * V @ self.combine(c) @ V
             values = self.residuals(V, C + M @ M.T / D, M)
             closed = self.gathered(values, "c")
-            left = float(np.max(np.abs(closed - c)) / np.max(np.abs(closed)))
+            correction = np.linalg.solve(J, closed - c)
+            left = float(np.max(np.abs(correction)) / np.max(np.abs(c + correction)))
             if left < TOLERANCE / 10:
                 break
-            c = c + np.linalg.solve(J, closed - c)
+            c = c + correction
         errors = np.ravel(values["error"])
         squares = M @ M.T + D * C
         m, q, u = np.trace(M[:D]) / D, np.trace(squares[:D, :D]) / D, squares[D, D]
         test = load("fresh_tasks").transfer(NUMPY, m=m, q=q, u=u, D=float(D), N=float(setting.N), rho=setting.noise)
-        residual = max(residual, left)
         return {
             "e_icl": float(test["e_icl"]),
             "e_idg": float(errors.mean()),
@@ -289,6 +294,7 @@ class TaskSet:
             "contrast": float(D * m / np.sqrt((D + 1) * (D * q + u))),
             "replicon": float(np.min(np.linalg.eigvals(J).real)),
             "residual": residual,
+            "correction": left,
             "iterations": iterations,
             "V": V,
             "M": M,
@@ -381,8 +387,10 @@ def solve_given_tasks(
         values = task_set(setting, matrix, shares, tolerance, steepest=min(1 / s, 1e6)).solve(s)
     for name in ("V", "M", "C"):
         values.pop(name)
-    residual, iterations = values.pop("residual"), values.pop("iterations")
-    status = Status.CONVERGED if residual <= TOLERANCE else Status.MAX_ITERATIONS
+    residual, correction, iterations = (values.pop(name) for name in ("residual", "correction", "iterations"))
+    solved = residual <= TOLERANCE and correction <= min(ROUNDING, tolerance)
+    residual = max(residual, correction)
+    status = Status.CONVERGED if solved else Status.MAX_ITERATIONS
     if not (values["replicon"] > 0 and values["q"] >= values["m"] ** 2 * (1 - 1e-12)):
         status = Status.INADMISSIBLE
     if not all(np.isfinite(x) for x in values.values()):

@@ -257,8 +257,10 @@ def test_finite_ridge_forms_hold_to_50_digits_at_100_random_points(
         name: sp.lambdify([s.alpha, s.noise, excess, k, M0, M, DM, task_error], form, "mpmath")
         for name, form in published_at_finite_ridge.items()
     }
-    for _ in range(100):
+    for i in range(100):
         point = {name: f"{low[name] * (high[name] / low[name]) ** rng.random():.6f}" for name in low}
+        if i % 4 == 0:  # the ridgeless branch below the transition, where k stays positive
+            point |= {"lam": "0", "alpha": f"{0.05 + 0.9 * rng.random():.6f}"}
         _, _, found = _at_50_digits(point)
         with mpmath.workdps(90):
             at = {name: mpmath.mpf(value) for name, value in point.items()}

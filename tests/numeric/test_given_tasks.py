@@ -1,9 +1,12 @@
 """The theory of a given task set: its equations, its limits, and exact simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from replica_icl import ParameterError, Ratios, Setting, simulate, solve
+from replica_icl.numeric import given_tasks as module
 from replica_icl.numeric.given_tasks import TaskSet, average_over_tasks, draw_task_set, solve_given_tasks, task_set
 from replica_icl.numeric.solution import Status
 
@@ -105,11 +108,54 @@ def test_a_hundred_dimensions_converge_near_the_transition(P: int, ridge: float)
     assert found.replicon > 0
 
 
+def test_a_task_without_prompts_is_solved_and_scored() -> None:
+    """Drawn at random, a task can be left out; rounding must not give it prompts. It counts in e_idg as any other."""
+    setting = Setting(D=4, N=36, P=20, K=11, ridge=4e-7, noise=0.25)
+    tasks, _ = draw_task_set(setting, 10)
+    shares = np.array([2, 3, 2, 2, 3, 2, 2, 1, 0, 2, 1]) / 20
+    found = solve_given_tasks(setting, tasks, shares)
+    used = np.flatnonzero(shares)
+    alone = solve_given_tasks(replace(setting, K=10), tasks[used], shares[used])
+    for name in ("e_icl", "train_error", "m", "q", "u", "replicon"):
+        assert getattr(found, name) == pytest.approx(getattr(alone, name), rel=1e-8), name
+    assert found.e_idg != pytest.approx(alone.e_idg, rel=1e-3)
+
+
+@pytest.mark.parametrize("K", [2, 4])
+def test_few_tasks_without_noise_and_ridge_converge(K: int) -> None:
+    """l is then tied to the part of c along the task, and one direction of V is held by the ridge alone."""
+    for P in (60, 272, 900):
+        setting = Setting(D=16, N=51, P=P, K=K, ridge=1e-8)
+        found = solve_given_tasks(setting, draw_task_set(setting, 65, sphere=True)[0])
+        assert found.status is Status.CONVERGED
+        near = solve_given_tasks(replace(setting, ridge=2e-8), draw_task_set(setting, 65, sphere=True)[0])
+        if P != 272:
+            assert found.e_icl == pytest.approx(near.e_icl, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "shares", [np.full(4, 0.25), np.array([0.5, 0.5, 0.5, -0.5, 0.0]), np.full(5, 0.3), np.array(["a"] * 5)]
+)
+def test_bad_shares_are_named(shares: np.ndarray) -> None:
+    with pytest.raises(ParameterError) as caught:
+        solve_given_tasks(SETTING, draw_task_set(SETTING, 0)[0], shares)
+    assert caught.value.parameter == "shares"
+
+
+def test_averages_in_pieces_are_those_in_one(solved: tuple[TaskSet, dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    given, found = solved
+    monkeypatch.setattr(module, "PIECE", 500)
+    pieces = given.averages(found["V"])
+    monkeypatch.setattr(module, "PIECE", 10**9)
+    for name, value in given.averages(found["V"]).items():
+        np.testing.assert_allclose(pieces[name], value, rtol=1e-11, atol=1e-14)
+
+
 def test_theory_agrees_with_exact_simulation_of_the_same_tasks() -> None:
     setting = Setting(D=20, N=40, P=600, K=10, ridge=0.005, noise=0.25)
     tasks, _ = draw_task_set(setting, 0)
     found = solve(setting, level="given-tasks", tasks=tasks)
-    measured = simulate(setting, 24, tasks=tasks, seed=1, prompts="sufficient", workers=1)
+    measured = simulate(setting, 24, tasks=tasks, seed=1, prompts="sufficient", usage="equal", workers=1)
     for name in ("e_icl", "e_idg"):
         theory, estimate = getattr(found, name), measured[name]
         assert estimate.sem is not None

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import convolve
+from scipy.linalg import toeplitz
 
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.quadrature import Rule, chi_square_rule, normal_rule
@@ -27,6 +27,8 @@ Indices = NDArray[np.intp]
 
 STENCIL = 8
 """Lattice neighbours per direction that a node is interpolated from."""
+CHUNK = 1 << 11
+"""Nodes that are merged at a time, so that their shares stay in cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +47,9 @@ class PromptMeasure:
     linear: Array
     weights: Array
 
-    def without(self, negligible: float) -> PromptMeasure:
-        """The measure without its lightest nodes, of total weight `negligible`."""
-        keep = _heavy(self.weights, negligible)
+    def without(self, negligible: float, steepest: float = 1.0) -> PromptMeasure:
+        """The measure without the nodes that contribute at most `negligible` to any average."""
+        keep = _heavy(self.weights, self.log_x, negligible, steepest)
         return PromptMeasure(self.log_x[keep], self.log_corner[keep], self.linear[:, keep], self.weights[keep])
 
     def on_lattice(self, tolerance: float) -> LatticeMeasure:
@@ -59,16 +61,16 @@ class PromptMeasure:
         spacing = float(np.pi * (tolerance / 130) ** (1 / STENCIL))
         rows, down, row_weights = _stencil(self.log_x, spacing)
         columns, right, column_weights = _stencil(self.log_corner, spacing)
-        shape = rows.size, columns.size
-        shares = self.weights[:, None, None] * row_weights[:, :, None] * column_weights[:, None, :]
-        places = (down[:, :, None] * shape[1] + right[:, None, :]).ravel()
-
-        def collected(values: Array) -> Array:
-            summed: Any = np.bincount(places, weights=values.ravel(), minlength=shape[0] * shape[1])
-            return summed.reshape(shape)
-
-        carried = np.stack([collected(shares * v[:, None, None]) for v in self.linear])
-        return LatticeMeasure(spacing, rows, columns, collected(shares), carried)
+        collected = np.zeros((3, rows.size * columns.size))
+        for i in range(0, self.weights.size, CHUNK):
+            part = slice(i, i + CHUNK)
+            shares = row_weights[part, :, None] * column_weights[part, None, :]
+            places = (down[part, :, None] * columns.size + right[part, None, :]).ravel()
+            for total, values in zip(collected, (self.weights, *(self.weights * self.linear)), strict=True):
+                shared = (values[part, None, None] * shares).ravel()
+                total += np.bincount(places, weights=shared, minlength=total.size)
+        weights, *carried = collected.reshape(3, rows.size, columns.size)
+        return LatticeMeasure(spacing, rows, columns, weights, np.stack(carried))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,33 +95,40 @@ class LatticeMeasure:
         nodes, weights = rule
         lattice, places, shares = _stencil(np.log(nodes), self.spacing)
         kernel = np.bincount(places.ravel(), (weights[:, None] * shares).ravel(), minlength=lattice.size)
+        convolution = toeplitz(np.pad(kernel, (0, self.log_x.size - 1)), np.pad(kernel[:1], (0, self.log_x.size - 1)))
         return LatticeMeasure(
             spacing=self.spacing,
             log_x=self.log_x[0] + lattice[0] + self.spacing * np.arange(self.log_x.size + lattice.size - 1),
             log_corner=self.log_corner,
-            weights=convolve(self.weights, kernel[:, None], method="direct"),
-            carried=convolve(self.carried, kernel[None, :, None], method="direct"),
+            weights=convolution @ self.weights,
+            carried=convolution @ self.carried,
         )
 
-    def nodes(self, negligible: float) -> PromptNodes:
+    def nodes(self, negligible: float, steepest: float = 1.0) -> PromptNodes:
         """The lattice points that carry weight, as scalars of a prompt.
 
         T multiplies every other scalar in the integrands, so that it is absorbed into them: T = 1.
         """
-        keep = _heavy(self.weights.ravel(), negligible)
+        grid = [axis.ravel() for axis in np.meshgrid(self.log_x, self.log_corner, indexing="ij")]
+        keep = _heavy(self.weights.ravel(), grid[0], negligible, steepest)
         weights = self.weights.ravel()[keep]
-        log_x, log_corner = (axis.ravel()[keep] for axis in np.meshgrid(self.log_x, self.log_corner, indexing="ij"))
+        log_x, log_corner = (axis[keep] for axis in grid)
         x = np.exp(log_x)
         aligned, task_norm = self.carried.reshape(2, -1)[:, keep] / weights * x
         scalars = (np.ones_like(x), task_norm, aligned, x, np.exp((log_corner + log_x) / 2))
         return PromptNodes(tuple(s[None, :] for s in scalars), weights)
 
 
-def _heavy(weights: Array, negligible: float) -> Indices:
-    """Indices of the nodes that are left when the lightest, `negligible` in total, are dropped."""
-    sizes = np.abs(weights)
-    order = np.argsort(sizes)
-    first = int(np.searchsorted(np.cumsum(sizes[order]), negligible, side="right"))
+def _heavy(weights: Array, log_x: Array, negligible: float, steepest: float) -> Indices:
+    """Indices of the nodes that are left when the lightest are dropped, of total contribution `negligible`.
+
+    Relative to the mean prompt an integrand grows to the right like x^2 at most, and to the left like
+    1 / (1 + steepest x)^2: a node's contribution is its weight times both.
+    """
+    x = np.exp(log_x)
+    contributions = np.abs(weights) * ((1 + x) * (1 + steepest) / (1 + steepest * x)) ** 2
+    order = np.argsort(contributions)
+    first = int(np.searchsorted(np.cumsum(contributions[order]), negligible, side="right"))
     return np.sort(order[first:])
 
 
@@ -210,10 +219,10 @@ def prompt_nodes(
     decade = float(10.0 ** np.ceil(np.log10(max(steepest, 1.0))))
     wanted = tolerance / 10 if check else tolerance
     rules = factor_rules(functions, D, N, noise, wanted, decade, gauss=not check)
-    negligible = 0.01 * wanted / decade**2
-    measure = product_measure(functions, rules, D, N, noise).without(negligible)
+    negligible = 0.01 * wanted
+    measure = product_measure(functions, rules, D, N, noise).without(negligible, decade)
     lattice = measure.on_lattice(wanted)
-    return (lattice.times(rules["T"]) if query_norm else lattice).nodes(negligible)
+    return (lattice.times(rules["T"]) if query_norm else lattice).nodes(negligible, decade)
 
 
 def mean_prompt(functions: ModuleType, D: int, N: int, noise: float) -> PromptNodes:

@@ -53,25 +53,34 @@ def trapezoid_normal(step: float, reach: float) -> Rule:
 
 
 @cache
-def trapezoid_chi_square(dof: float, step: float, missed: float, highest: int = 0) -> Rule:
+def trapezoid_chi_square(dof: float, step: float, missed: float, highest: int = 0, steepest: float = 1.0) -> Rule:
     """Trapezoid rule in t = log x for x = chi2_dof / dof.
 
     Args:
         dof: degrees of freedom > 0.
         step: in t, see `safe_step`.
-        missed: log of the probability that may be left out in each tail, e.g. -40.
-        highest: power of x that the right tail is multiplied by in the integrands.
+        missed: log of what may be left out in each tail, relative to the whole, e.g. -40.
+        highest: the integrands grow at most like x^highest to the right and like x^-highest to the left.
+        steepest: to the left they grow by steepest^2 and no more, like 1 / (1 + steepest x)^2.
     """
     half = dof / 2
     peak = half * (math.log(half) - 1) - gammaln(half)
+    growth = 2 * math.log(max(steepest, 1.0))
 
     def log_density(t: Array | float) -> Array:
         """Density of t: half^half / Gamma(half) exp(half (t - e^t)), from its peak at t = 0."""
         return peak + half * (t - np.expm1(t))
 
-    # Left tail: the mass below t is about exp(log_density(t)) / half. Walk outwards from the mode at t = 0 in steps.
-    left = 0
-    while log_density(step * left) - np.log(half) > missed:
+    def log_grown(t: float) -> float:
+        """The density times what an integrand may have grown by at t < 0."""
+        return float(log_density(t)) + min(growth, -highest * t)
+
+    # Left tail: the mass below t is about exp(log_density(t)) / half. Walk outwards from the largest contribution: the
+    # mode at t = 0, or with few degrees of freedom the place where the growth ends.
+    turn = -growth / highest if highest else 0.0
+    left = math.floor(turn / step) if log_grown(turn) > peak else 0
+    largest = max(log_grown(turn), peak)
+    while log_grown(step * left) - math.log(half) > missed + max(largest, 0.0):
         left -= 1
     right = 0
     while log_density(step * right) + highest * step * right > missed:
@@ -111,13 +120,12 @@ def chi_square_rule(dof: float, tolerance: float, steepest: float, power: int = 
     no more nodes, or with gauss=False, it is taken.
     """
     decades = max(0, math.ceil(math.log10(max(steepest, 1.0))))
-    missed = math.log(tolerance) - min(2.0, dof / (2 * power)) * math.log(10) * decades
-    step = safe_step(dof, tolerance, power)
-    trapezoid = trapezoid_chi_square(dof, step, missed - 3, 2 * power)
+    missed, step = math.log(tolerance), safe_step(dof, tolerance, power)
+    trapezoid = trapezoid_chi_square(dof, step, missed - 3, 2 * power, 10.0**decades)
     if not gauss:
         return trapezoid
     slopes = 10.0 ** np.arange(-2, decades + 1)
-    exact = _integrands(trapezoid_chi_square(dof, 0.6 * step, missed - 8, 2 * power), slopes, power)
+    exact = _integrands(trapezoid_chi_square(dof, 0.6 * step, missed - 8, 2 * power, 10.0**decades), slopes, power)
     for order in range(2, len(trapezoid[0])):
         rule = gauss_chi_square(dof, order)
         if np.all(np.abs(_integrands(rule, slopes, power) / exact - 1) < tolerance):

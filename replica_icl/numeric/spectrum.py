@@ -30,9 +30,10 @@ from scipy.special import gammaln
 from replica_icl.errors import ParameterError
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.finite_size import ELEMENTS, solve_finite_size
+from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.prompt_law import PromptNodes, product_measure
 from replica_icl.numeric.quadrature import Rule, normal_rule, trapezoid_chi_square
+from replica_icl.numeric.saddle import ELEMENTS
 from replica_icl.numeric.solution import Status
 from replica_icl.setting import Setting, check_integer, check_real
 

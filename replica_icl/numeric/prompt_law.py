@@ -61,15 +61,19 @@ class PromptMeasure:
         spacing = float(np.pi * (tolerance / 130) ** (1 / STENCIL))
         rows, down, row_weights = _stencil(self.log_x, spacing)
         columns, right, column_weights = _stencil(self.log_corner, spacing)
-        collected = np.zeros((3, rows.size * columns.size))
-        for i in range(0, self.weights.size, CHUNK):
-            part = slice(i, i + CHUNK)
-            shares = row_weights[part, :, None] * column_weights[part, None, :]
-            places = (down[part, :, None] * columns.size + right[part, None, :]).ravel()
-            for total, values in zip(collected, (self.weights, *(self.weights * self.linear)), strict=True):
-                shared = (values[part, None, None] * shares).ravel()
-                total += np.bincount(places, weights=shared, minlength=total.size)
-        weights, *carried = collected.reshape(3, rows.size, columns.size)
+        values = np.stack([self.weights, *(self.weights * self.linear)])
+        collected = np.zeros((3, rows.size, columns.size))
+        order = np.argsort(down[:, 0], kind="stable")
+        firsts, starts = np.unique(down[order, 0], return_index=True)
+        for first, members in zip(firsts, np.split(order, starts[1:]), strict=True):
+            # Nodes with the same neighbours along log x: their shares in a block of STENCIL rows.
+            for i in range(0, members.size, CHUNK):
+                part = members[i : i + CHUNK]
+                along_corner = np.zeros((part.size, columns.size))
+                np.put_along_axis(along_corner, right[part], column_weights[part], axis=1)
+                along_x = values[:, None, part] * row_weights[part].T
+                collected[:, first : first + STENCIL] += along_x @ along_corner
+        weights, *carried = collected
         return LatticeMeasure(spacing, rows, columns, weights, np.stack(carried))
 
 
@@ -168,8 +172,10 @@ def factor_rules(
 ) -> dict[str, Rule]:
     """One rule per independent factor of the law, by the factor's name."""
     degrees, powers = functions.degrees_of_freedom(NUMPY, D=D, N=N), functions.powers(NUMPY)
+    # With label noise |c|^2 does not vanish with the task: labels keep at least a share rho / (1 + rho) of their norm.
+    reach = dict.fromkeys(degrees, steepest) | ({"omega": min(steepest, (1 + noise) / noise)} if noise else {})
     rules = {
-        name: chi_square_rule(float(dof), tolerance, steepest, int(powers[name]), gauss)
+        name: chi_square_rule(float(dof), tolerance, reach[name], int(powers[name]), gauss)
         for name, dof in degrees.items()
     }
     # Without label noise the Gaussian factor drops out of every scalar: one node is exact.

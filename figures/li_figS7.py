@@ -21,7 +21,7 @@ from replica_icl.simulator.realisation import draw_instance
 from replica_icl.simulator.workers import one_thread
 
 RANGE = (2e-4, 8.0)  # eigenvalues that are shown; their logarithm is on the axis
-CURVE, BINS, PLACES = 240, 36, 36
+BINS, PLACES = 36, 36
 ZERO = 1e-10
 """Eigenvalues below this fraction of the largest count as zero; rounding leaves 1e-15, the smallest others 1e-6."""
 
@@ -57,7 +57,7 @@ def density(run: Run, D: int, N: int, P: int) -> Data:
     """Theory and sampled histogram of the logarithm of the eigenvalues, and cumulative distributions."""
     setting = Setting(D=D, N=N, P=P, ridge=1.0)  # S itself: the ridge only shifts it
     n, count = setting.acting_weights, run.settings["realisations"]
-    x = np.geomspace(*RANGE, CURVE)
+    x = np.geomspace(*RANGE, run.settings["curve"])
     edges, places = np.geomspace(*RANGE, BINS + 1), np.geomspace(*RANGE, PLACES)
 
     def sample() -> Data:

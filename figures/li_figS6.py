@@ -20,6 +20,7 @@ from replica_icl.simulator.optimisers import Adam
 from replica_icl.simulator.workers import one_thread
 
 BATCH, TRACES = 250, 25  # repeats of a cell; single runs that are drawn
+EVERY = 10  # epochs between records
 
 
 def exact_mean(D: int, N: int) -> float:
@@ -44,7 +45,9 @@ def distance(W: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.mean((W[:, :-1] - target) ** 2, axis=(1, 2)) + np.mean(W[:, -1] ** 2, axis=1)
 
 
-def train(rng: np.random.Generator, repeats: int, D: int, N: int, P: int, epochs: int, rate: float) -> Data:
+def train(
+    rng: np.random.Generator, repeats: int, D: int, N: int, P: int, epochs: int, published_epochs: int, rate: float
+) -> Data:
     """Adam on the mean square of all P D^2 outputs, from standard normal weights; the same steps for all repeats.
 
     With T_mu = (1, w_mu / sqrt(D)), D x (D+1), and W = (W_11; W_21) the residual is T_mu W C - 1, and the gradient is
@@ -60,15 +63,17 @@ def train(rng: np.random.Generator, repeats: int, D: int, N: int, P: int, epochs
     W = rng.standard_normal((repeats, D + 1, D))
     one, solution = np.eye(D), np.linalg.inv(C)
     optimiser = Adam(rate, 0.0, (0.9, 0.999), 1e-8, decoupled=False)
-    from_one, from_solution = [distance(W, one)], [distance(W, solution)]
-    for _ in range(epochs):
+    from_one, from_solution = [], []
+    for epoch in range(epochs + 1):
+        if epoch % EVERY == 0:
+            from_one.append(distance(W, one))
+            from_solution.append(distance(W, solution))
         optimiser.step(W, 2 / D**2 * (K @ W @ C - B) @ C)
-        from_one.append(distance(W, one))
-        from_solution.append(distance(W, solution))
     return {
         "traces": np.array(from_one)[:, :TRACES].T,
         "mean": np.mean(from_one, axis=1),
         "to solution": np.mean(from_solution, axis=1),
+        "published end": from_one[published_epochs // EVERY],
         "end": from_one[-1],
         "end of flow": np.mean((solution - one) ** 2, axis=(1, 2)),
     }
@@ -77,7 +82,8 @@ def train(rng: np.random.Generator, repeats: int, D: int, N: int, P: int, epochs
 def compute(run: Run) -> Data:
     """Adam runs in batches, and the law of the end point of gradient flow from many C."""
     s = run.settings
-    D, N, held = s["D"], s["N"], {name: s[name] for name in ("D", "N", "P", "epochs", "rate")}
+    D, N = s["D"], s["N"]
+    held = {name: s[name] for name in ("D", "N", "P", "epochs", "published_epochs", "rate")}
 
     def batch(index: int, repeats: int) -> Data:
         with one_thread():
@@ -112,8 +118,9 @@ def compute(run: Run) -> Data:
     return {
         "traces": batches[0][1]["traces"],
         **averaged,
-        "ends": np.concatenate([one["end"] for _, one in batches]),
-        "ends of flow": np.concatenate([one["end of flow"] for _, one in batches]),
+        **{name: np.concatenate([one[name] for _, one in batches]) for name in ("published end", "end", "end of flow")},
+        "epochs": np.arange(0, s["epochs"] + 1, EVERY),
+        "published epochs": s["published_epochs"],
         "edges": np.linspace(*s["bins"]),
         "law": drawn,
         "exact mean": exact_mean(D, N),
@@ -126,24 +133,39 @@ def draw(data: Data) -> Any:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.0))
     for trace in data["traces"]:
-        left.plot(trace, color=style.GREEN, linewidth=0.4, alpha=0.5)
+        left.plot(data["epochs"], trace, color=style.GREEN, linewidth=0.4, alpha=0.5)
     left.plot([], [], color=style.GREEN, linewidth=0.8, label="Adam, single runs")
-    left.plot(data["mean"], color="black", linewidth=1.4, label=r"mean, to $\mathbf{1}$")
-    left.plot(data["to solution"], color="black", linewidth=1.4, linestyle=":", label=r"mean, to $(C^{-1}, 0)$")
+    left.plot(data["epochs"], data["mean"], color="black", linewidth=1.4, label=r"mean, to $\mathbf{1}$")
+    left.plot(
+        data["epochs"],
+        data["to solution"],
+        color="black",
+        linewidth=1.4,
+        linestyle=":",
+        label=r"mean, to $(C^{-1}, 0)$",
+    )
     left.axhline(data["exact mean"], **style.theory("finite size", label="theory, exact mean"))
-    left.set(xlabel="epochs", ylabel="mean squared distance", yscale="log", xlim=(0, len(data["mean"]) - 1))
-    left.set_ylim(bottom=2e-3)
-    left.legend(frameon=False, loc="upper right")
+    left.set(xlabel="epochs", ylabel="mean squared distance", yscale="log", xlim=(0, data["epochs"][-1]))
+    left.axvline(data["published epochs"], ymin=0.34, color="black", linewidth=0.6)
+    left.annotate("end in the paper", (data["published epochs"], 3), (3, 0), textcoords="offset points", fontsize=7.5)
+    left.set_ylim(1e-5, 5)
+    left.legend(frameon=False, loc="lower left")
     edges = np.array(data["edges"])
-    counts, width, n = np.histogram(data["ends"], edges)[0], np.diff(edges), len(data["ends"])
+    width, middle, n = np.diff(edges), (edges[1:] + edges[:-1]) / 2, len(data["end"])
     right.stairs(
         np.array(data["law"]["bins"]) / width, edges, **style.theory("finite size", label=r"theory, law of $C^{-1}$")
     )
     right.axvline(data["exact mean"], color=style.BLUE, linewidth=1.0, label="exact mean")
-    middle = (edges[1:] + edges[:-1]) / 2
-    look = {**style.simulation(label=f"Adam, {n} runs"), "markersize": 3.6, "capsize": 0}
-    hit = counts > 0
-    right.errorbar(middle[hit], (counts / (n * width))[hit], yerr=(np.sqrt(counts) / (n * width))[hit], **look)
+    kinds = {
+        "end": style.simulation(label=f"Adam, {data['epochs'][-1]} epochs"),
+        "published end": style.simulation(style.ORANGE, f"Adam, {data['published epochs']} epochs"),
+    }
+    for name, look in kinds.items():
+        counts = np.histogram(data[name], edges)[0]
+        hit = counts > 0
+        shape = {"markersize": 3.6, "capsize": 0, "marker": "o" if name == "end" else "s"}
+        high, error = counts / (n * width), np.sqrt(counts) / (n * width)
+        right.errorbar(middle[hit], high[hit], yerr=error[hit], **{**look, **shape})
     right.set(xlabel=r"distance to $\mathbf{1}$ at the end", ylabel="density", xlim=(0, 0.2), ylim=(0, None))
     right.legend(frameon=False)
     for letter, axes in zip("ab", (left, right), strict=True):
@@ -155,23 +177,27 @@ def findings(data: Data) -> list[str]:
     """Means against exact moments, and every run against the solution of its own C."""
     from scipy.stats import chi2
 
-    exact, law = data["exact mean"], data["law"]
-    ends, flow = np.array(data["ends"]), np.array(data["ends of flow"])
+    exact, law, flow = data["exact mean"], data["law"], np.array(data["end of flow"])
     sem = flow.std(ddof=1) / math.sqrt(len(flow))
-    edges, expected = np.array(data["edges"]), len(ends) * np.array(law["bins"])
-    counts, full = np.histogram(ends, edges)[0], expected >= 5
-    statistic = np.sum((counts[full] - expected[full]) ** 2 / expected[full])
-    left, first = data["to solution"][-1], data["to solution"][0]
-    return [
-        f"Adam's weights come closer and closer to C^-1, the solution of their own tokens: mean squared distance "
-        f"{first:.2f} at the start, {left:.1e} at the end. Their distance from 1 there, {ends.mean():.5f} on average, "
-        f"is {100 * (ends.mean() / flow.mean() - 1):+.1f} % off that of the solutions: slow modes are not there yet.",
+    edges, expected = np.array(data["edges"]), len(flow) * np.array(law["bins"])
+    sentences = [
         f"Exact mean distance of the solutions from 1: {exact:.5f}. Those of these runs: {flow.mean():.5f} +- "
         f"{sem:.5f} (z = {(flow.mean() - exact) / sem:+.1f}); of {law['n']} sampled C: {law['mean']:.5f} +- "
-        f"{law['sem']:.5f} (z = {(law['mean'] - exact) / law['sem']:+.1f}).",
-        f"Histogram of Adam's distances against the law of C^-1: chi^2 = {statistic:.1f} in {full.sum()} bins, "
-        f"p = {chi2.sf(statistic, full.sum()):.2g}.",
+        f"{law['sem']:.5f} (z = {(law['mean'] - exact) / law['sem']:+.1f})."
     ]
+    published = data["published epochs"]
+    for name, epoch in (("published end", published), ("end", data["epochs"][-1])):
+        ends = np.array(data[name])
+        counts, full = np.histogram(ends, edges)[0], expected >= 5
+        statistic = np.sum((counts[full] - expected[full]) ** 2 / expected[full])
+        left = data["to solution"][epoch // EVERY]
+        sentences.append(
+            f"Adam after {epoch} epochs: mean squared distance to the solution of the run's own tokens {left:.1e}; "
+            f"distance from 1 {ends.mean():.5f}, {100 * (ends.mean() / flow.mean() - 1):+.2f} % off that of the "
+            f"solutions; its histogram against the law of C^-1: chi^2 = {statistic:.1f} in {full.sum()} bins, "
+            f"p = {chi2.sf(statistic, full.sum()):.2g}."
+        )
+    return sentences
 
 
 FIGURE = Figure("li_figS6", compute, draw, findings)

@@ -120,9 +120,10 @@ def draw(data: Data) -> Any:
         seen = mean > 2 * sem  # a logarithmic axis: bins that are hardly ever hit have no place on it
         look = {**style.simulation(color, "_"), "markersize": 3.2, "markeredgewidth": 0.9, "capsize": 0}
         left.errorbar(np.sqrt(edges[1:] * edges[:-1])[seen], mean[seen], yerr=sem[seen], **look)
+    left.plot([], [], **style.theory("finite size", "black"))
     left.plot([], [], color="black", linewidth=0.9, linestyle=":", label="of these, last row")
     left.errorbar([], [], yerr=[], **{**style.simulation("black", "sampled"), "markersize": 3.2, "capsize": 0})
-    left.set(xscale="log", yscale="log", xlim=RANGE, ylim=(1e-4, 4))
+    left.set(xscale="log", yscale="log", xlim=RANGE, ylim=(1e-4, 10))
     left.set(xlabel="eigenvalue of the Hessian at $\\lambda_0=0$", ylabel="density per unit of its logarithm")
     left.legend(frameon=False, loc="upper left", ncols=2, columnspacing=1.0, handlelength=1.4)
     for color, one in zip(style.SERIES, data["zeros"], strict=False):

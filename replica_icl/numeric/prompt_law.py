@@ -124,16 +124,14 @@ class LatticeMeasure:
 
 
 def _heavy(weights: Array, log_x: Array, negligible: float, steepest: float) -> Indices:
-    """Indices of the nodes that are left when the lightest are dropped, of total contribution `negligible`.
+    """Indices of the nodes that are left when the lightest are dropped, of total contribution below `negligible`.
 
     Relative to the mean prompt an integrand grows to the right like x^2 at most, and to the left like
     1 / (1 + steepest x)^2: a node's contribution is its weight times both.
     """
     x = np.exp(log_x)
     contributions = np.abs(weights) * ((1 + x) * (1 + steepest) / (1 + steepest * x)) ** 2
-    order = np.argsort(contributions)
-    first = int(np.searchsorted(np.cumsum(contributions[order]), negligible, side="right"))
-    return np.sort(order[first:])
+    return np.flatnonzero(contributions * contributions.size > negligible)
 
 
 def _stencil(t: Array, spacing: float) -> tuple[Array, Indices, Array]:

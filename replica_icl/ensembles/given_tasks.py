@@ -40,6 +40,36 @@ mean_task, mean_corner = sp.symbols("m_task m_corner", real=True)
 """u^T M w / sqrt(D) and e^T M w / sqrt(D)."""
 
 
+linear = sp.symbols("vv_task vv_corner vv_cross vg_task vg_corner vg_cross vm_task vm_corner", real=True)
+"""Products across the task, Pi = I - u u^T on the tokens: of Pi V u and Pi V e with themselves, with Pi G u and
+Pi G e (cross: u with e, both ways), and with Pi M w / sqrt(D)."""
+quadratic = sp.symbols("vv_rest vg_rest", real=True)
+"""tr(Pi V Pi V) - (tr Pi V)^2 / (D - 1), and the same with one G: zero for isotropic V."""
+
+
+def spread() -> sp.Expr:
+    """What the spread of c~^T V c~ over the directions of the orthogonal part of c adds to a prompt's -R s / 2.
+
+    That part is sqrt(x) times a uniform unit vector of D - 1 components. To second order, with its exact moments:
+    half the second derivatives of -R s / 2 times the variance of T D c~^T V c~ and its covariance with R.
+    """
+    vv_task, vv_corner, vv_cross, vg_task, vg_corner, vg_cross, vm_task, vm_corner = linear
+    per_direction, on_sphere = across / (s.D - 1), (s.D - 1) / (s.D + 1)
+    squares = 2 * per_direction**2 * on_sphere
+    variance = 4 * per_direction * (along**2 * vv_task + 2 * along * s.corner * vv_cross + s.corner**2 * vv_corner)
+    variance = (s.query_norm * s.D) ** 2 * (variance + squares * quadratic[0])
+    shared = along**2 * vg_task + along * s.corner * vg_cross + s.corner**2 * vg_corner
+    pull = along * vm_task + s.corner * vm_corner
+    covariance_with_R = (
+        s.query_norm**2 * s.D * (4 * per_direction * (s.D * shared - pull) + squares * s.D * quadratic[1])
+    )
+    chi, R = sp.symbols("chi R", positive=True)
+    ground = -R / (1 + chi) / 2
+    value = ground.diff(chi, 2) / 2 * variance + ground.diff(chi, R) * covariance_with_R
+    one = loss()
+    return Average(value.subs({chi: one.fluctuation, R: one.covariance.off_diagonal}), SCALARS)
+
+
 def coefficients() -> tuple[sp.Expr, ...]:
     """Of u u^T, I_D, e e^T and u e^T + e u^T in (c, l)(c, l)^T, averaged over the directions orthogonal to the task."""
     per_direction = across / (s.D - 1)
@@ -125,4 +155,20 @@ def programs() -> tuple[Program, ...]:
             "free_entropy": term,
         },
     )
-    return scalars, averages, residuals
+    beyond = Program(
+        name="spread",
+        summary="Second-order term of the ground state's free energy from the spread of c~^T V c~, per task.",
+        arguments=(*weights, *overlaps, mean_task, mean_corner, s.task_norm, s.noise, *linear, *quadratic),
+        outputs={"spread": spread()},
+    )
+    moments = Program(
+        name="moments",
+        summary="Means over the prompts of a task: p, l and the parts of (c, l)(c, l)^T.",
+        arguments=(s.D,),
+        outputs={
+            "p": Average(along, SCALARS),
+            "l": Average(s.corner, SCALARS),
+            **{f"f_{part}": Average(x, SCALARS) for part, x in zip(PARTS, coefficients(), strict=True)},
+        },
+    )
+    return scalars, averages, residuals, beyond, moments

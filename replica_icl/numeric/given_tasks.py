@@ -303,19 +303,21 @@ class TaskSet:
 
     def residuals(self, V: Array, G: Array, M: Array) -> dict[str, Any]:
         """The lowered `residuals` at given order parameters."""
+        return self.functions.residuals(NUMPY, self.nodes.average, **self.arguments(V, G, M))
+
+    def arguments(self, V: Array, G: Array, M: Array) -> dict[str, Any]:
+        """What a prompt of each task sees of V, G = C + M M^T / D and M."""
         D, u = self.setting.D, self.directions
         by_task = self.tasks / np.sqrt(D)
-        return self.functions.residuals(
-            NUMPY,
-            self.nodes.average,
+        return {
             **{f"v_{part}": x for part, x in self.traces(V).items()},
             **{f"g_{part}": x for part, x in self.traces(G).items()},
-            m_task=np.einsum("kd,kd->k", u @ M[:D], by_task)[:, None],
-            m_corner=(by_task @ M[D])[:, None],
-            omega=np.sum(by_task**2, axis=1)[:, None],
-            D=float(D),
-            rho=self.setting.noise,
-        )
+            "m_task": np.einsum("kd,kd->k", u @ M[:D], by_task)[:, None],
+            "m_corner": (by_task @ M[D])[:, None],
+            "omega": np.sum(by_task**2, axis=1)[:, None],
+            "D": float(D),
+            "rho": self.setting.noise,
+        }
 
     def free_entropy(self, V: Array, C: Array, M: Array) -> float:
         """log Z at beta = P of given order parameters (the docstring of this module), for checks."""
@@ -350,7 +352,7 @@ def task_set(
     return TaskSet(setting, matrix, usage, nodes, functions)
 
 
-def _left_over(setting: Setting, tasks: Array) -> float:
+def left_over(setting: Setting, tasks: Array) -> float:
     """s of the limit at the ratios of the setting, sqrt(training error / e_idg): where the solve starts."""
     point = ratios(replace(setting, K=len(tasks), beta=np.inf))
     found = solve_task_diversity(point)
@@ -382,7 +384,7 @@ def solve_given_tasks(
     """
     _check_level(setting)
     matrix = check_task_matrix(tasks, setting)
-    s = _left_over(setting, matrix)
+    s = left_over(setting, matrix)
     with np.errstate(all="ignore"):
         values = task_set(setting, matrix, shares, tolerance, steepest=min(1 / s, 1e6)).solve(s)
     for name in ("V", "M", "C"):

@@ -24,7 +24,8 @@ from replica_icl.ensembles.finite_diversity import (
     spread,
     task_error,
 )
-from replica_icl.numeric.given_tasks import draw_task_set, task_set
+from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks, task_set
+from replica_icl.numeric.task_spread import errors_with_spread
 from replica_icl.simulator.observables import idg_error
 from replica_icl.symbolic import symbols as s
 from replica_icl.task_agreement import kappa_transition
@@ -210,6 +211,18 @@ for tasks, values in scan.items():
 # %%
 print("chi =", given_tasks.covariance().diagonal - given_tasks.covariance().off_diagonal)
 print("R   =", given_tasks.covariance().off_diagonal)
+
+# %% [markdown]
+# The directions of the part across the task are averaged over here. For anisotropic V, most for few tasks and few
+# prompts, c~^T V c~ scatters over them, which to second order adds a term to the ground state's free energy. Errors
+# are derivatives of it by a source, so its change with the source corrects them, without new order parameters:
+
+# %%
+few = Setting(D=10, N=20, P=50, K=3, ridge=0.005, noise=0.01)
+few_tasks, _ = draw_task_set(few, 3)
+plain_errors = solve_given_tasks(few, few_tasks, tolerance=1e-3)
+for name, value in errors_with_spread(few, few_tasks, tolerance=1e-3).items():
+    print(f"{name} without the spread {getattr(plain_errors, name):.5f}, with it {value:.5f}")
 
 # %% [markdown]
 # ## The transition in kappa

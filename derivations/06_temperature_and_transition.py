@@ -277,19 +277,19 @@ for size, realisations in ((10, 500), (14, 150)):
     full = solve(replace(setting, beta=float(setting.P)))  # V in units P / beta
     chi, n_size = susceptibility([setting]).chi_SG[0], setting.acting_weights
     others = replace(setting, P=setting.P - 1, ridge=setting.ridge * setting.P / (setting.P - 1))
-    rows = []
+    instances = []
     for r in range(realisations):
         rng = np.random.default_rng([14, r])
-        prompts, new = draw_features(others, rng), draw_features(replace(setting, P=400), rng)
-        G = np.linalg.inv(prompts.gram() + others.ridge * np.eye(n_size)) / others.P
-        residuals = new.target - new.predict(ground_state(prompts, others.ridge).W)
+        others_drawn, new = draw_features(others, rng), draw_features(replace(setting, P=400), rng)
+        G = np.linalg.inv(others_drawn.gram() + others.ridge * np.eye(n_size)) / others.P
+        residuals = new.target - new.predict(ground_state(others_drawn, others.ridge).W)
         phi = np.einsum("ka,ka->k", new.explicit() @ G, new.explicit())
         c2, l2 = np.sum(new.context[:, :size] ** 2, axis=1), new.context[:, size] ** 2
         means = np.trace(G[: size**2, : size**2]) / size**2, np.trace(G[size**2 :, size**2 :]) / size
         given_norms = np.sum(new.query**2, axis=1) * (means[0] * c2 + means[1] * l2)
         squares = [np.mean((residuals / (1 + x)) ** 2) for x in (phi, given_norms)]
-        rows.append((*squares, np.var(phi / given_norms), means[0] * size / full.V))
-    averages, sems = np.mean(rows, axis=0), np.std(rows, axis=0, ddof=1) / np.sqrt(realisations)
+        instances.append((*squares, np.var(phi / given_norms), means[0] * size / full.V))
+    averages, sems = np.mean(instances, axis=0), np.std(instances, axis=0, ddof=1) / np.sqrt(realisations)
     s_mean = np.sqrt(full.train_error / full.e_icl)
     predicted_bias = (1 - s_mean) ** 2 * (12 * (chi - 1) - 2 * chi) / n_size
     cavity[size] = {

@@ -114,7 +114,7 @@ def draw(data: Data) -> Any:
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"trained, $P={one['P']}$", fontsize=9, loc="right")
     upper.colorbar(image, ax=images, shrink=0.8, pad=0.02)
-    last, *maps = lower.subplots(1, 3, width_ratios=(1.35, 1, 1))
+    *maps, last = lower.subplots(1, 3, width_ratios=(1, 1, 1.1))
     gibbs = data["gibbs"]["first"]
     looks = ({"vmin": -1, "vmax": 1, **style.IMAGE}, {"norm": LogNorm(5e-3, 1.0), **style.MAP})
     for axes, name, look in zip(maps, ("mean", "variance"), looks, strict=True):
@@ -143,7 +143,7 @@ def _curves(axes: Any, data: Data) -> None:
     axes.plot([], [], **style.theory("finite size", style.GREY, "theory, end of flow"))
     start = data["runs"][0]["start"]
     axes.plot([0], [start], marker="_", markersize=12, markeredgewidth=2.2, color=style.GREY, linestyle="none")
-    axes.set(xlabel="epochs", ylabel=r"test error $e_{\rm ICL}$", ylim=(0, 5.2))
+    axes.set(xlabel="epochs", ylabel=r"test error $e_{\rm ICL}$", ylim=(0, 6.2))
     axes.legend(frameon=False, loc="upper right", borderaxespad=0.1)
 
 
@@ -158,7 +158,7 @@ def _averages(axes: Any, data: Data) -> None:
             line = style.theory("limit", label=None if place == 0 else "_")
             axes.plot([place - 0.3, place + 0.3], [100 * (limit[name] / exact - 1)] * 2, **line)
     axes.axhline(0, **style.theory("finite size"))
-    axes.set_xticks(range(len(CLASSES)), list(CLASSES.values()))
+    axes.set_xticks(range(len(CLASSES)), list(CLASSES.values()), fontsize=8)
     axes.set(xlim=(-0.5, len(CLASSES) - 0.5), ylabel="relative to theory (%)")
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.55 * (high - low))

@@ -155,8 +155,9 @@ def findings(data: Data) -> list[str]:
         theory, mean, sem = (np.ravel([x[name] for x in chosen]) for name in ("theory", "mean", "sem"))
         z = z_scores(theory, mean, sem, data["n"])
         apart = mean - theory
+        named = f"{'Blocks' if one is None else 'Block'} {block}"
         sentence = (
-            f"{'Blocks' if one is None else 'Block'} {block}: estimates against their theory, {len(z)} points, |z| <= {np.abs(z).max():.1f} "
+            f"{named}: estimates against their theory, {len(z)} points, |z| <= {np.abs(z).max():.1f} "
             f"(rms {np.sqrt(np.mean(z**2)):.2f}), {apart.min():+.4f} to {apart.max():+.4f} bits apart."
         )
         if one is not None:

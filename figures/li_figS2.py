@@ -168,8 +168,8 @@ def findings(data: Data) -> list[str]:
             )
         sentences.append(sentence)
     sentences.append(
-        "Where |z| is large (C and D), entries of one instance are not independent: they share the norms of its "
-        "prompts. The theory leaves that out; relative to the divergence it matters most where Delta N / N is small."
+        "Counts that vary more than those of independent entries show what the theory leaves out: entries of one "
+        "instance share the norms of its prompts, couplings most. That they are not exactly Gaussian it leaves out as well."
     )
     return sentences
 

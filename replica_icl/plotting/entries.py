@@ -8,12 +8,13 @@ nearly Gaussian, which makes the law of a block's entries a mixture of Gaussians
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from replica_icl.plotting.entry_tails import prompt_moments
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.moments import coupling_blocks, field_blocks
 
@@ -68,6 +69,8 @@ class Mixture:
         weights: share of the block's entries, summing to 1.
         means, variances: of the classes, exact.
         entries: how many entries the block has in one instance, each pair of spins once.
+        skewness, excess: of the classes: third cumulant and fourth, in units of the standard deviation; both vanish at
+            many prompts. With them density and cdf are Edgeworth's to order 1/P.
     """
 
     classes: tuple[str, ...]
@@ -75,25 +78,52 @@ class Mixture:
     means: Array
     variances: Array
     entries: int
+    skewness: ArrayLike = 0.0
+    excess: ArrayLike = 0.0
 
     def density(self, x: ArrayLike) -> Array:
         """Density at x, of the shape of x."""
-        each = stats.norm.pdf(np.asarray(x, float)[..., None], self.means, np.sqrt(self.variances))
-        return np.asarray(each @ self.weights)
+        z, width = self._standardised(x)
+        g, k = np.asarray(self.skewness), np.asarray(self.excess)
+        order = g / 6 * hermite(3, z) + k / 24 * hermite(4, z) + g**2 / 72 * hermite(6, z)
+        return np.asarray(stats.norm.pdf(z) / width * (1 + order) @ self.weights)
 
     def cdf(self, x: ArrayLike) -> Array:
         """Fraction of entries up to x, of the shape of x."""
-        each = stats.norm.cdf(np.asarray(x, float)[..., None], self.means, np.sqrt(self.variances))
-        return np.asarray(each @ self.weights)
+        z, _ = self._standardised(x)
+        g, k = np.asarray(self.skewness), np.asarray(self.excess)
+        order = g / 6 * hermite(2, z) + k / 24 * hermite(3, z) + g**2 / 72 * hermite(5, z)
+        return np.asarray((stats.norm.cdf(z) - stats.norm.pdf(z) * order) @ self.weights)
+
+    def _standardised(self, x: ArrayLike) -> tuple[Array, Array]:
+        width = np.sqrt(self.variances)
+        return (np.asarray(x, float)[..., None] - self.means) / width, width
 
     def without(self, name: str) -> Mixture:
-        """The same without one class."""
+        """The same without one class, Gaussian."""
         kept = np.array([one != name for one in self.classes])
         classes = tuple(one for one in self.classes if one != name)
         share = float(self.weights[kept].sum())
         return Mixture(
             classes, self.weights[kept] / share, self.means[kept], self.variances[kept], round(share * self.entries)
         )
+
+
+def hermite(order: int, z: Array) -> Array:
+    """The Hermite polynomial He_order of the normal law."""
+    return np.asarray(np.polynomial.hermite_e.hermeval(z, [0.0] * order + [1.0]))
+
+
+def with_tails(laws: dict[str, Mixture], D: int, N: int, P: int) -> dict[str, Mixture]:
+    """The laws of `entry_mixtures` with exact third and fourth cumulants; D >= 3, no noise."""
+    terms, result = prompt_moments(D, N), {}
+    for block, law in laws.items():
+        third, fourth = np.array([terms[name] for name in law.classes]).T
+        square = P * law.variances + law.means**2  # of one prompt's term
+        c2, c3 = square - law.means**2, third - 3 * law.means * square + 2 * law.means**3
+        c4 = fourth - 4 * law.means * third + 6 * law.means**2 * square - 3 * law.means**4 - 3 * c2**2
+        result[block] = replace(law, skewness=c3 / c2**1.5 / np.sqrt(P), excess=c4 / c2**2 / P)
+    return result
 
 
 def entry_mixtures(D: int, N: int, P: int, noise: float = 0.0) -> dict[str, Mixture]:

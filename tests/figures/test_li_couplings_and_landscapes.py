@@ -14,7 +14,10 @@ from scipy import stats
 
 from replica_icl.plotting.agreement import z_scores
 from replica_icl.plotting.entries import BLOCKS, Mixture, entry_index, entry_mixtures
+from replica_icl.plotting.entry_tails import prompt_moments
 from replica_icl.plotting.figure import load_figure, manifest, read_data
+from replica_icl.symbolic import symbols as s
+from replica_icl.symbolic.moments import feature_moment, field_moment
 
 Make = Callable[..., dict[str, Any]]
 Z_MAX = 4.0
@@ -77,6 +80,17 @@ def test_mixture_is_the_law_of_its_moments() -> None:
     assert law.without("diagonal").entries == 20
 
 
+@pytest.mark.parametrize(("D", "N"), [(5, 100), (3, 2)])
+def test_tails_are_those_that_wick_contraction_derives(D: int, N: int) -> None:
+    found = prompt_moments(D, N)
+    size = {s.D: D, s.N: N, s.noise: 0}
+    for name, spin in (("diagonal", (1, 1)), ("off-diagonal", (1, 2))):
+        exact = [float(field_moment(spin, power).subs(size)) for power in (3, 4)]
+        assert found[name] == pytest.approx(exact, rel=1e-10, abs=1e-12)
+    for name, second in (("same context, different query", (1, 2)), ("different context, different query", (2, 2))):
+        assert found[name][1] == pytest.approx(float(feature_moment((1, 1), second, 4).subs(size)), rel=1e-10)
+
+
 def test_sampled_moments_of_entries_are_exact_ones(make: Make) -> None:
     data = make("li_fig1", D=3, N=6, P=60, realisations=300)
     for found in data["blocks"].values():
@@ -99,7 +113,7 @@ def test_law_of_the_estimate_is_that_of_independent_entries() -> None:
     assert figure.divergence(first, second) == pytest.approx(bits, rel=1e-8)
     rng, values = np.random.default_rng(3), []
     for _ in range(800):
-        counts = [np.histogram(rng.normal(0, s, 60), figure.BINS, figure.RANGES["B"])[0] for s in (0.06, 0.04)]
+        counts = [np.histogram(rng.normal(0, width, 60), figure.BINS, figure.RANGES["B"])[0] for width in (0.06, 0.04)]
         values.append(stats.entropy(*(1 + one for one in counts), base=2))
     error = np.std(values, ddof=1) / np.sqrt(len(values))
     assert abs(np.mean(values) - figure.estimated("B", first, second)) < Z_MAX * error

@@ -169,7 +169,7 @@ def findings(data: Data) -> list[str]:
         sentences.append(sentence)
     sentences.append(
         "Counts that vary more than those of independent entries show what the theory leaves out: entries of one "
-        "instance share the norms of its prompts, couplings most. That they are not exactly Gaussian it leaves out as well."
+        "instance share the norms of its prompts, couplings most. Their excess kurtosis it leaves out as well."
     )
     return sentences
 

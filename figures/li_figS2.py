@@ -17,7 +17,7 @@ from scipy.stats import binom
 from replica_icl import Setting
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import z_scores
-from replica_icl.plotting.entries import BLOCKS, Mixture, entry_index, entry_mixtures
+from replica_icl.plotting.entries import BLOCKS, Mixture, entry_index, entry_mixtures, with_tails
 from replica_icl.plotting.figure import Data, Figure, Run, main
 from replica_icl.simulator.hamiltonian import hamiltonian
 from replica_icl.simulator.laws import PromptLaw
@@ -50,10 +50,10 @@ def sample(setting: Setting, seed: int, count: int) -> Data:
     return found
 
 
-def law(block: str, D: int, N: int, P: int) -> Mixture:
-    """Of the entries of a block as shown."""
-    whole = entry_mixtures(D, N, P)[block]
-    return whole.without("diagonal") if block == "A" else whole
+def laws_at(D: int, N: int, P: int) -> dict[str, Mixture]:
+    """Of the entries of every block as shown, with exact third and fourth moments."""
+    found = with_tails(entry_mixtures(D, N, P), D, N, P)
+    return {**found, "A": found["A"].without("diagonal")}
 
 
 def divergence(first: Mixture, second: Mixture) -> float:
@@ -80,11 +80,11 @@ def estimated(block: str, first: Mixture, second: Mixture) -> float:
     n, copies = first.entries, COPIES[block]
     total, k = BINS + copies * n, np.arange(n + 1)
     value = 0.0
-    for p, q in zip(np.diff(first.cdf(bins)), np.diff(second.cdf(bins)), strict=True):
+    for p, q in np.maximum([np.diff(first.cdf(bins)), np.diff(second.cdf(bins))], 0.0).T:
         mean = {}
         for name, share in (("A", p), ("B", q)):
-            low, high = (int(x) for x in binom.interval(1 - 1e-13, n, share))
-            some = slice(max(0, low - 1), high + 2)
+            middle, reach = n * share, 8 * math.sqrt(n * share) + 15
+            some = slice(max(0, int(middle - reach)), int(middle + reach) + 1)
             counts, chance = 1 + copies * k[some], binom.pmf(k[some], n, share)
             mean[name] = (chance @ counts, chance @ (counts * np.log2(counts)), chance @ np.log2(counts))
         value += (mean["A"][1] - mean["A"][0] * mean["B"][2]) / total
@@ -102,10 +102,11 @@ def compute(run: Run) -> Data:
             histograms.append(
                 run.cell("histograms", lambda one=setting: sample(one, run.seed, count), D=D, N=N, P=P, count=count)
             )
+    every = [laws_at(D, N, P) for N in lengths]
     blocks: Data = {}
     for block in BLOCKS:
         start = smoothed(block, np.array(histograms[0][block]))
-        laws = [law(block, D, N, P) for N in lengths]
+        laws = [one[block] for one in every]
         found: Data = {"mean": [], "sem": [], "theory": [], "infinite": []}
         for number in range(1, len(lengths)):
             other = smoothed(block, np.array(histograms[number][block]))
@@ -164,12 +165,12 @@ def findings(data: Data) -> list[str]:
             sentence += (
                 f" At Delta N / N = {step:g} the estimate means {one['theory'][-1]:.3f} bits, the densities are "
                 f"{one['infinite'][-1]:.3f} bits apart. Counts in bins vary {one['spread']:.2g} times as much as those "
-                "of independent Gaussian entries."
+                "of independent entries."
             )
         sentences.append(sentence)
     sentences.append(
         "Counts that vary more than those of independent entries show what the theory leaves out: entries of one "
-        "instance share the norms of its prompts, couplings most. Their excess kurtosis it leaves out as well."
+        "instance share the norms of its prompts, couplings most."
     )
     return sentences
 

@@ -100,13 +100,13 @@ class Mixture:
         return (np.asarray(x, float)[..., None] - self.means) / width, width
 
     def without(self, name: str) -> Mixture:
-        """The same without one class, Gaussian."""
+        """The same without one class."""
         kept = np.array([one != name for one in self.classes])
-        classes = tuple(one for one in self.classes if one != name)
         share = float(self.weights[kept].sum())
-        return Mixture(
-            classes, self.weights[kept] / share, self.means[kept], self.variances[kept], round(share * self.entries)
-        )
+        g, k = (np.broadcast_to(x, kept.shape)[kept] for x in (self.skewness, self.excess))
+        classes = tuple(np.array(self.classes)[kept].tolist())
+        means, variances, entries = self.means[kept], self.variances[kept], round(share * self.entries)
+        return Mixture(classes, self.weights[kept] / share, means, variances, entries, g, k)
 
 
 def hermite(order: int, z: Array) -> Array:

@@ -120,7 +120,7 @@ def test_law_of_the_estimate_is_that_of_independent_entries() -> None:
 
 
 def test_couplings_between_weights_change_most_with_the_context(make: Make) -> None:
-    data = make("li_figS2", D=8, P=200, N=[8, 16, 80], realisations=30)
+    data = make("li_figS2", D=8, P=1000, N=[8, 16, 80], realisations=30)
     blocks = data["blocks"]
     infinite = {name: np.array(one["infinite"]) for name, one in blocks.items()}
     assert all((np.diff(values) > 0).all() for values in infinite.values())

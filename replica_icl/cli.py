@@ -150,6 +150,8 @@ def _run_options(args: argparse.Namespace) -> dict[str, Any]:
         "law": args.law,
         "task_law": args.task_law,
         "progress": not args.json,
+        **({"sphere": True} if args.sphere else {}),
+        **({"usage": args.usage} if _given(args, "usage") else {}),
     }
 
 
@@ -273,14 +275,17 @@ def _shown(value: Any) -> str:
 def simulate_command(args: argparse.Namespace) -> int:
     from replica_icl.simulator.ensemble import simulate
 
-    data = simulate(setting_from(args), **_run_options(args), out=args.out).to_dict()
-    rows = [f"{name:<12} {v['mean']:<14.8g} {_sem(v['sem'])} n = {v['n']}" for name, v in data.items()]
-    _emit(args, data, "\n".join(rows))
+    found = simulate(setting_from(args), **_run_options(args), tasks=_task_file(args), out=args.out)
+    rows = [f"{'observable':<12} {'mean':<14} {'std. error':<12} {'spread':<10} {'n':>6}"]
+    for name in found.values:
+        one = found[name]
+        rows.append(f"{name:<12} {one.mean:<14.8g} {_sem(one.sem):<12} {_sem(one.spread):<10} {one.n:>6}")
+    _emit(args, found.to_dict(), "\n".join(rows))
     return 0
 
 
 def _sem(value: float | None) -> str:
-    return f"+- {value:<10.2g}" if value is not None else "+- unknown  "
+    return "unknown" if value is None else f"{value:.2g}"
 
 
 def validate_command(args: argparse.Namespace) -> int:
@@ -340,16 +345,22 @@ def published_command(args: argparse.Namespace) -> int:
     from replica_icl.published import against_theory, comparison_table
     from replica_icl.validation import Z_MAX
 
+    realisations, seed = _integer("realisations", args.realisations) or 0, _integer("seed", args.seed) or 0
     rows = against_theory()
     table = comparison_table(rows)
-    data = {"points": [row.to_dict() for row in rows]}
+    data: dict[str, Any] = {"points": [row.to_dict() for row in rows]}
+    good = all(abs(row.z) < Z_MAX for row in rows)
     if args.out is not None:
+        from replica_icl.report import check_by_simulation, write_report
+
         folder = Path(args.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "published.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
-        (folder / "published.txt").write_text(table + "\n", encoding="utf-8")
+        checked = check_by_simulation(rows, folder, realisations, seed)
+        paths = write_report(checked, folder, seed)
+        table += "\nwrote " + ", ".join(str(path) for path in paths)
+        data["points"] = [one.to_dict() for one in checked]
+        good = good and all(abs(c.z) < Z_MAX for c in checked)
     _emit(args, data, table)
-    return 0 if all(abs(row.z) < Z_MAX for row in rows) else 1
+    return 0 if good else 1
 
 
 def _add_setting(parser: argparse.ArgumentParser) -> None:
@@ -378,6 +389,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", default="tokens", help="tokens (default) or sufficient (their exact statistics)")
     parser.add_argument("--law", default="gaussian", help="of tokens: gaussian, rademacher, uniform, student-t, sparse")
     parser.add_argument("--task-law", help="of tasks (default: as --law)")
+    parser.add_argument("--usage", help="of K tasks: random (one drawn per prompt) or equal (each used equally often)")
+    parser.add_argument("--sphere", action="store_true", help="drawn tasks have norm sqrt(D)")
     training = parser.add_argument_group(
         "training (--algorithm gradient-flow, gd, sgd, momentum, adam or adamw; weight decay 2 lambda_0)"
     )
@@ -423,6 +436,7 @@ def build_parser() -> argparse.ArgumentParser:
     simulate = command("simulate", simulate_command, "simulate one ensemble of disorder realisations")
     _add_setting(simulate)
     _add_run(simulate)
+    simulate.add_argument("--tasks", metavar="FILE.npy", help="(K, D) task matrix of all realisations")
     simulate.add_argument("--out", metavar="DIR", help="store every realisation there; a second call continues")
 
     validate = command("validate", validate_command, "theory and simulation side by side; exit 1 if they disagree")
@@ -449,7 +463,9 @@ def build_parser() -> argparse.ArgumentParser:
     figure.add_argument("--seed", metavar="S", help="seed of the random streams (default: that of the manifest)")
 
     published = command("published", published_command, "our theory against the published numbers; exit 1 beyond |z| 4")
-    published.add_argument("--out", metavar="DIR", help="also write the table and its JSON there")
+    published.add_argument("--out", metavar="DIR", help="also simulate, and write a report with the figures there")
+    published.add_argument("--realisations", default="10", metavar="R", help="of that simulation (default 10)")
+    published.add_argument("--seed", default="0", metavar="S", help="of that simulation (default 0)")
     published.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

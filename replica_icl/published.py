@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -195,13 +195,18 @@ class Figure:
     Attributes:
         points: its points in our units.
         theory: the comparisons of such points, in their order.
+        simulation: how a simulation draws what was run, as keyword arguments of `simulate`.
     """
 
     points: Callable[[], list[PublishedPoint]]
     theory: Callable[[Sequence[PublishedPoint]], list[PublishedComparison]]
+    simulation: Mapping[str, Any] = field(default_factory=dict)
 
 
-FIGURES = {"li_fig4b": Figure(_li_points, _li_theory), "lu_fig1": Figure(_lu_points, _lu_theory)}
+FIGURES = {
+    "li_fig4b": Figure(_li_points, _li_theory),
+    "lu_fig1": Figure(_lu_points, _lu_theory, {"sphere": True, "usage": "equal"}),
+}
 
 
 def published_points(figure: str) -> tuple[PublishedPoint, ...]:

@@ -27,6 +27,8 @@ Indices = NDArray[np.intp]
 
 STENCIL = 8
 """Lattice neighbours per direction that a node is interpolated from."""
+SPREAD = 4.0
+"""How much steeper integrands are met than at the mean prompt: the other factors' norms exceed their means."""
 CHUNK = 1 << 11
 """Nodes that are merged at a time, so that their shares stay in cache."""
 
@@ -220,7 +222,7 @@ def prompt_nodes(
             both ten times finer.
         query_norm: False keeps T = |x~|^2 / D at its mean, to see what its fluctuations contribute.
     """
-    decade = float(10.0 ** np.ceil(np.log10(max(steepest, 1.0))))
+    decade = float(10.0 ** np.ceil(np.log10(max(SPREAD * steepest, 1.0))))
     wanted = tolerance / 10 if check else tolerance
     rules = factor_rules(functions, D, N, noise, wanted, decade, gauss=not check)
     negligible = 0.01 * wanted

@@ -33,6 +33,9 @@ from replica_icl.simulator.storage import write_whole
 
 Data = dict[str, Any]
 
+CODE = (*("cells", "setting", "conventions", "numeric", "lowered", "simulator"), "plotting/entries", "task_agreement")
+"""Parts of the package that decide what is in a cell, besides the script."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -95,7 +98,7 @@ class Run:
 
     def cell(self, what: str, compute: Callable[[], Mapping[str, Any]], **parameters: Any) -> Data:
         """A piece of data that is computed once: keyed by its name, parameters, the seed and the package's source."""
-        code = code_version("cells", "numeric", "lowered", "simulator", "conventions", "setting")
+        code = code_version(*CODE)
         script = (scripts_folder() / f"{self.name}.py").read_text(encoding="utf-8")
         described = {"figure": self.name, "what": what, "seed": self.seed, "code": code, "script": script, **parameters}
         _log.info("%s: %s %s", self.name, what, parameters or "")

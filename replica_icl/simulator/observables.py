@@ -44,6 +44,11 @@ class Estimate:
         sem = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else None
         return cls(float(np.mean(values)), sem, n)
 
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation from one realisation to another, sem sqrt(n)."""
+        return None if self.sem is None else self.sem * math.sqrt(self.n)
+
 
 @dataclass(frozen=True)
 class Overlaps:

@@ -199,7 +199,13 @@ def solve_command(args: argparse.Namespace) -> int:
     if _given(args, "tasks"):
         raise ParameterError("tasks", args.tasks, "must be given with --level given-tasks")
     point = point_from(args)
-    solution = solve(point, level=args.level, throw=False)
+    tolerance = _real("tolerance", args.tolerance)
+    if tolerance is None:
+        solution = solve(point, level=args.level, throw=False)
+    elif args.level in (None, "finite-size") and isinstance(point, Setting):
+        solution = solve(point, level=args.level, throw=False, tolerance=tolerance)
+    else:
+        raise ParameterError("tolerance", args.tolerance, "must be given at level finite-size")
     data = solution.to_dict()
     if _given(args, "test_N") or _given(args, "test_noise"):
         if not isinstance(point, Setting):
@@ -422,6 +428,7 @@ def build_parser() -> argparse.ArgumentParser:
     ratios.add_argument("--kappa", help="K / D")
     ratios.add_argument("--lam", help="lambda_0 D")
     _add_level(solve)
+    solve.add_argument("--tolerance", help="relative accuracy of the prompt averages at finite size (default 1e-7)")
     drawn = solve.add_argument_group("random task sets, at level given-tasks without --tasks")
     drawn.add_argument("--draws", default="1", help="task sets to average over (default 1)")
     drawn.add_argument("--seed", default="0", metavar="S", help="seed of the task draws (default 0)")

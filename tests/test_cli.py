@@ -130,6 +130,20 @@ def test_simulate_at_finite_temperature_adds_the_gibbs_errors_and_log_z(capsys: 
     assert set(strict(out)) == SIMULATED_KEYS | {"e_gibbs", "train_gibbs", "log_Z", "entropy"}
 
 
+def test_the_accuracy_of_prompt_averages_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """A coarse answer is near the fine one, and not the same."""
+    given = ["solve", "--D", "6", "--N", "8", "--P", "60", "--ridge", "0.05", "--json"]
+    values = [strict(run(capsys, *given, *more)[1])["e_icl"] for more in ([], ["--tolerance", "1e-3"])]
+    assert 0 < abs(values[1] / values[0] - 1) < 1e-3
+    for option in ("0", "-1", "nan", "1", "x"):
+        code, _, err = run(capsys, *given, "--tolerance", option)
+        assert code == 2
+        assert err.startswith(
+            f"replica-icl solve: error: --tolerance {float(option) if option != 'x' else 'x'}: must be"
+        )
+    assert run(capsys, "solve", "--alpha", "2", "--nu", "1", "--lam", "0.1", "--tolerance", "0.01")[0] == 2
+
+
 def test_one_realisation_has_no_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "simulate", *POINT, "--realisations", "1", "--json")
     assert code == 0

@@ -46,6 +46,7 @@ def solve(
         ParameterError: for an unknown level, or a point that this level has no theory for.
         SolveError: if a point did not converge and `throw` is set.
     """
+    check_tolerance(tolerance)
     if level is None:
         level = "limit" if isinstance(point, Ratios) else "finite-size"
     if level not in LEVELS:
@@ -70,6 +71,17 @@ def solve(
     else:
         solution = solve_finite_size(list(point), tolerance)
     return solution.or_raise() if throw else solution
+
+
+def check_tolerance(value: Any) -> float:
+    """A relative accuracy that prompt averages can have.
+
+    Raises:
+        ParameterError: not between 1e-11 and 0.1.
+    """
+    if isinstance(value, bool) or not isinstance(value, float) or not 1e-11 <= value <= 0.1:
+        raise ParameterError("tolerance", value, "must be a number from 1e-11 to 0.1")
+    return value
 
 
 def _limit(point: Ratios, sizes: np.ndarray | int | None = None) -> Solution:

@@ -37,7 +37,7 @@ import numpy as np
 
 from replica_icl.conventions import Ratios
 from replica_icl.errors import FileEntryError, ParameterError
-from replica_icl.numeric.solve import LEVELS
+from replica_icl.numeric.solve import LEVELS, check_tolerance
 from replica_icl.setting import Setting, check_integer, check_real
 from replica_icl.simulator.budget import plan
 from replica_icl.simulator.laws import PromptLaw
@@ -94,7 +94,7 @@ class TheoryPlan:
         for level in self.levels:
             if level not in LEVELS:
                 raise ParameterError("levels", level, f"must be one of {', '.join(LEVELS)}")
-        check_real("tolerance", self.tolerance, positive=True)
+        check_tolerance(self.tolerance)
         check_integer("draws", self.draws, 1)
         check_integer("seed", self.seed, 0)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,35 +13,12 @@ from scipy import stats
 from replica_icl.plotting.agreement import z_scores
 from replica_icl.plotting.entries import BLOCKS, Mixture, entry_index, entry_mixtures
 from replica_icl.plotting.entry_tails import prompt_moments
-from replica_icl.plotting.figure import load_figure, manifest, read_data
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.moments import feature_moment, field_moment
 
 Make = Callable[..., dict[str, Any]]
+Script = Callable[[str], ModuleType]
 Z_MAX = 4.0
-
-
-@pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Make a figure at given settings; its data as they were written."""
-
-    def made(name: str, **settings: Any) -> dict[str, Any]:
-        monkeypatch.setitem(manifest()[name], "quick", settings)
-        paths = load_figure(name).make(tmp_path, quick=True)
-        assert [path.suffix for path in paths] == [".png", ".pdf", ".json", ".md"]
-        assert all(path.stat().st_size > 500 for path in paths)
-        found = read_data(tmp_path, name)
-        assert found is not None
-        assert found["findings"][0] in paths[-1].read_text(encoding="utf-8")
-        return found["data"]
-
-    return made
-
-
-def script(name: str) -> ModuleType:
-    """The module of a figure script."""
-    load_figure(name)
-    return sys.modules[f"replica_icl_figures_{name}"]
 
 
 def test_every_entry_is_in_one_class() -> None:
@@ -103,7 +78,7 @@ def test_sampled_moments_of_entries_are_exact_ones(make: Make) -> None:
     assert np.array_equal(J, J.T)
 
 
-def test_law_of_the_estimate_is_that_of_independent_entries() -> None:
+def test_law_of_the_estimate_is_that_of_independent_entries(script: Script) -> None:
     """Binomial bins against multinomially drawn histograms, where the divergence itself is known: two Gaussians."""
     figure = script("li_figS2")
     one = np.ones(1)
@@ -158,7 +133,7 @@ def test_many_prompts_teach_and_few_leave_the_start(make: Make) -> None:
     assert averages["variance, last column"]["mean"] == pytest.approx(data["flat"], rel=1e-10)
 
 
-def test_few_prompts_make_a_valley_and_many_a_bowl(make: Make) -> None:
+def test_few_prompts_make_a_valley_and_many_a_bowl(make: Make, script: Script) -> None:
     data = make("li_fig3", D=5, N=20, P=[5, 200], points=5, curve=12)
     figure = script("li_fig3")
     for one in data["systems"]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,35 +12,12 @@ import pytest
 
 from replica_icl import Setting
 from replica_icl.plotting.agreement import z_scores
-from replica_icl.plotting.figure import load_figure, manifest, read_data
 from replica_icl.simulator.features import Features
 from replica_icl.simulator.realisation import draw_instance
 from replica_icl.simulator.training import train
 
 Make = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Make a figure at given settings; its data as they were written."""
-
-    def made(name: str, **settings: Any) -> dict[str, Any]:
-        monkeypatch.setitem(manifest()[name], "quick", settings)
-        paths = load_figure(name).make(tmp_path, quick=True)
-        assert [path.suffix for path in paths] == [".png", ".pdf", ".json", ".md"]
-        assert all(path.stat().st_size > 500 for path in paths)
-        found = read_data(tmp_path, name)
-        assert found is not None
-        assert found["findings"][0] in paths[-1].read_text(encoding="utf-8")
-        return found["data"]
-
-    return made
-
-
-def script(name: str) -> ModuleType:
-    """The module of a figure script."""
-    load_figure(name)
-    return sys.modules[f"replica_icl_figures_{name}"]
+Script = Callable[[str], ModuleType]
 
 
 def columns(found: dict[str, Any], *names: str) -> list[np.ndarray]:
@@ -77,7 +52,7 @@ def test_gradient_flow_ends_where_theory_says_with_the_start_it_keeps(make: Make
 
 
 @pytest.mark.parametrize("kind", ["merged", "separate"])
-def test_adam_is_that_of_features_divided_by_n_plus_one(kind: str) -> None:
+def test_adam_is_that_of_features_divided_by_n_plus_one(kind: str, script: Script) -> None:
     """The authors' run, with their features, start and rate, gives the same predictions as ours with ours."""
     D, N, P, g = 4, 10, 12, 10 / 11
     ours = draw_instance(Setting(D=D, N=N, P=P, ridge=1.0), 3).features.collect()
@@ -112,7 +87,7 @@ def test_few_tasks_force_the_inverse_of_the_token_covariance(make: Make) -> None
     assert data["to solution"][-1] < 0.02 * exact
 
 
-def test_inverse_wishart_moments_at_two_tokens_are_those_of_the_known_law() -> None:
+def test_inverse_wishart_moments_at_two_tokens_are_those_of_the_known_law(script: Script) -> None:
     """D = 1: C = chi2_N / N, so that E (1/C - 1)^2 = N^2 / ((N-2) (N-4)) - 2 N / (N-2) + 1."""
     N = 9
     assert script("li_figS6").exact_mean(1, N) == pytest.approx(N**2 / ((N - 2) * (N - 4)) - 2 * N / (N - 2) + 1)

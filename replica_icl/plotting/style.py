@@ -66,6 +66,43 @@ def published(color: str | None = None, label: str | None = "published") -> dict
     return {**PUBLISHED, **({} if color is None else {"color": color}), "label": label}
 
 
+def legend_of_kinds(axes: Any, levels: tuple[str, ...] = (), points: tuple[str, ...] = (), **where: Any) -> Any:
+    """A legend in grey of what kinds of data there are, where colour says the parameter.
+
+    Args:
+        levels: of theory.
+        points: "simulation", "published".
+        where: as in `legend`.
+    """
+    import matplotlib.pyplot as plt
+
+    looks = {"simulation": SIMULATION, "published": PUBLISHED}
+    handles = [plt.Line2D([], [], **theory(level, GREY)) for level in levels]
+    for kind in points:
+        look = {name: value for name, value in looks[kind].items() if name != "capsize"}
+        color = "black" if kind == "published" else GREY
+        handles.append(plt.Line2D([], [], **{**look, "color": color, "label": kind}))
+    return axes.legend(handles=handles, frameon=False, **where)
+
+
+def legend_of_colours(axes: Any, labels: list[str], **where: Any) -> Any:
+    """A legend of what the colours of `SERIES` stand for."""
+    import matplotlib.pyplot as plt
+
+    handles = [plt.Line2D([], [], color=c, linewidth=2.2, label=x) for c, x in zip(SERIES, labels, strict=False)]
+    return axes.legend(handles=handles, frameon=False, handlelength=1.2, **where)
+
+
+def log_axis(axis: Any, ticks: list[float]) -> None:
+    """A logarithmic axis (`axes.xaxis` or `axes.yaxis`) with plain numbers at `ticks`."""
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
 def panel_label(axes: Any, letter: str) -> None:
     """(a), (b) ... above the upper left corner."""
     axes.set_title(f"({letter})", loc="left", fontsize=9.5, fontweight="bold")

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= results
+QUICK ?=
 
-.PHONY: demo test lint check-long lower benchmarks clean
+.PHONY: demo test lint figures report check-long lower benchmarks clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +22,12 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+figures: $(VENV)/.installed  ## every figure of the papers; a second call continues
+	$(BIN)/replica-icl figure all $(QUICK) --out $(OUT)
+
+report: $(VENV)/.installed  ## every published number, with theory, simulation and the figures that are there
+	$(BIN)/replica-icl published --out $(OUT)
 
 check-long: $(VENV)/.installed  ## minutes of simulation: theory against simulation at scale
 	$(BIN)/python -m pytest -m long

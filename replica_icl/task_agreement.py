@@ -55,15 +55,18 @@ class PairedErrors:
         return tuple(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Per error: theory's mean and spread over task sets, simulation's mean, and the standard error of their
-        difference, with the numbers of task sets and of realisations."""
+        """Per error, and for the gap e_icl - e_idg: theory's mean and spread over task sets, simulation's mean, and the
+        standard error of their difference, with the numbers of task sets and of realisations."""
         found: dict[str, Any] = {"K": self.setting.K, "kappa": (self.setting.K or math.inf) / self.setting.D}
-        for row in self.compared():
-            values, draws = self.theory[row.observable], self.simulated[row.observable]
-            spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
-            found[row.observable] = {
-                "theory": {"mean": row.theory, "spread": spread, "n": values.size},
-                "simulation": {"mean": row.simulation, "sem": row.sem, "n": draws.size},
+        theory = {**self.theory, "gap": self.theory["e_icl"] - self.theory["e_idg"]}
+        simulated = {**self.simulated, "gap": self.simulated["e_icl"] - self.simulated["e_idg"]}
+        for name, values in theory.items():
+            difference = simulated[name] - values[:, None]
+            mean, spread = float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else 0.0
+            sem = float(difference.std(ddof=1)) / math.sqrt(difference.size)
+            found[name] = {
+                "theory": {"mean": mean, "spread": spread, "n": values.size},
+                "simulation": {"mean": mean + float(difference.mean()), "sem": sem, "n": difference.size},
             }
         return found
 

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from replica_icl import __version__
-from replica_icl.errors import ParameterError, SolveError
+from replica_icl.errors import ParameterError
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.algorithms import Algorithm
 from replica_icl.simulator.budget import available_bytes, plan, realisation_bytes, realisation_seconds
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.observables import Estimate
 from replica_icl.simulator.optimisers import OPTIMISERS, Training
-from replica_icl.simulator.realisation import fix_tasks, realise
+from replica_icl.simulator.outcomes import Job, run_jobs, stored_outcomes
+from replica_icl.simulator.realisation import fix_tasks
 from replica_icl.simulator.storage import Store, plain
 from replica_icl.simulator.streams import tasks_digest
-from replica_icl.simulator.training import Trajectory
-from replica_icl.simulator.workers import may_spawn, ordered_map
+from replica_icl.simulator.workers import may_spawn
 
 Array = NDArray[np.float64]
 
 PARALLEL_SECONDS = 4.0
 """Estimated serial time from which `workers=None` uses processes (starting one takes about half a second)."""
-
-SHOWN = 5
-"""Failed realisations that one error message describes."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,52 +111,6 @@ class SimulatedEnsemble:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """One realisation, as sent to a worker process."""
-
-    setting: Setting
-    seed: int
-    index: int
-    algorithm: Algorithm | Training
-    tasks: Array | None
-    law: PromptLaw
-    streaming: bool
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """The values of one realisation, or the reason why it has none."""
-
-    index: int
-    values: dict[str, float]
-    failure: str | None = None
-    curves: dict[str, list[float]] = field(default_factory=dict)
-
-
-def _run(job: _Job) -> _Outcome:
-    """Realise one job; a failed solve becomes an outcome that says why."""
-    try:
-        done = realise(job.setting, job.seed, job.index, job.algorithm, job.tasks, job.law, job.streaming)
-    except SolveError as error:
-        return _Outcome(job.index, {}, str(error))
-    values = done.values
-    broken = [name for name, value in values.items() if not np.isfinite(value)]
-    failure = f"not finite: {', '.join(broken)}" if broken else None
-    return _Outcome(job.index, values, failure, _curves(done.ground) if isinstance(done.ground, Trajectory) else {})
-
-
-def _curves(trained: Trajectory) -> dict[str, list[float]]:
-    """What training recorded along the way."""
-    arrays = (trained.epochs, trained.times, trained.train_errors, trained.test_errors)
-    return {name: array.tolist() for name, array in zip(("epoch", "time", "train_error", "e_icl"), arrays, strict=True)}
-
-
-def _lost(job: _Job, exit_code: int) -> _Outcome:
-    """The outcome of a job whose worker process died."""
-    return _Outcome(job.index, {}, f"its worker process died (exit code {exit_code}); was it out of memory?")
-
-
 def _choose_workers(
     workers: int | None,
     setting: Setting,
@@ -188,18 +136,6 @@ def _announce(seconds: float) -> None:
     """Say before a job of more than ten minutes how long it may take."""
     if seconds > 600:
         _log.info("estimated time: about %.2g hours", seconds / 3600)
-
-
-def _with_progress(outcomes: Iterable[_Outcome], total: int) -> Iterator[_Outcome]:
-    """Show progress on standard error: a bar on a terminal, otherwise about ten log lines."""
-    if sys.stderr.isatty():
-        yield from tqdm(outcomes, total=total, desc="realisations", unit="")
-        return
-    step = max(1, total // 10)
-    for done, outcome in enumerate(outcomes, start=1):
-        if done % step == 0 or done == total:
-            _log.info("%d of %d realisations", done, total)
-        yield outcome
 
 
 def simulate(
@@ -255,7 +191,8 @@ def simulate(
     Raises:
         ParameterError: bad input, before any work.
         MemoryEstimateError: one realisation does not fit in memory, before any work.
-        SolveError: a realisation failed; the message holds its index. Nothing is averaged over the others.
+        RealisationError: realisations failed, told by their index; the others were finished, and nothing is averaged
+            over them.
         StorageError: a realisation could not be written; those that were are kept.
     """
     R, checked_seed = check_integer("realisations", realisations, 1), check_integer("seed", seed, 0)
@@ -272,14 +209,14 @@ def simulate(
     processes = _choose_workers(workers, fixed, R, chosen, streamed, prompt_law)
     store = None if out is None else Store(out, provenance.to_dict())
     try:
-        finished = {} if store is None else _finished(store, R)
+        finished = {} if store is None else stored_outcomes(store, R)
         jobs = [
-            _Job(fixed, checked_seed, index, chosen, given, prompt_law, streamed)
+            Job(fixed, checked_seed, index, chosen, given, prompt_law, streamed)
             for index in range(R)
             if index not in finished
         ]
         _announce(realisation_seconds(fixed, chosen, streamed, prompt_law) * len(jobs) / processes)
-        finished |= {one.index: one for one in _outcomes(jobs, processes, provenance, store, progress)}
+        finished |= {one.index: one for one in run_jobs(jobs, R, processes, store, progress)}
         outcomes = [finished[index] for index in range(R)]
         values = {name: np.array([one.values[name] for one in outcomes]) for name in outcomes[0].values}
         curves = {name: np.array([one.curves[name] for one in outcomes]) for name in outcomes[0].curves}
@@ -292,47 +229,3 @@ def simulate(
     finally:
         if store is not None:
             store.close()
-
-
-def _finished(store: Store, realisations: int) -> dict[int, _Outcome]:
-    """The realisations that are stored already."""
-    stored = {index: store.read(index) for index in range(realisations)}
-    found = {i: _Outcome(i, one["values"], None, one.get("curves", {})) for i, one in stored.items() if one is not None}
-    if found:
-        _log.info("%d of %d realisations were finished before", len(found), realisations)
-    return found
-
-
-def _outcomes(
-    jobs: list[_Job], processes: int, provenance: Provenance, store: Store | None, progress: bool
-) -> list[_Outcome]:
-    """Run jobs and store what they give as it arrives.
-
-    Raises:
-        SolveError: some failed: with a store after all the others are finished, without one at once.
-        StorageError: one could not be written.
-    """
-
-    def keep(outcome: _Outcome) -> None:
-        if store is not None and outcome.failure is None:
-            curves = {"curves": outcome.curves} if outcome.curves else {}
-            store.write(outcome.index, {"values": outcome.values, **curves})
-
-    collected, failures = [], []
-    running = ordered_map(_run, jobs, min(processes, max(1, len(jobs))), died=_lost, arrived=keep)
-    try:
-        for outcome in _with_progress(running, len(jobs)) if progress else running:
-            collected.append(outcome)
-            if outcome.failure is not None:
-                name = f"realisation {outcome.index} of {provenance.realisations} (seed {provenance.seed})"
-                failures.append(f"{name}: {outcome.failure}")
-                if store is None:
-                    break
-    finally:
-        if isinstance(running, Generator):
-            running.close()
-    if failures:
-        more = f"; and {len(failures) - SHOWN} more" if len(failures) > SHOWN else ""
-        rest = "" if store is None else f"; the finished realisations are kept in {store.folder}"
-        raise SolveError("; ".join(failures[:SHOWN]) + more + rest)
-    return collected

@@ -15,7 +15,7 @@ import pytest
 from replica_icl import __version__
 from replica_icl.errors import MemoryEstimateError, ParameterError, SolveError
 from replica_icl.setting import Setting
-from replica_icl.simulator import budget, ensemble
+from replica_icl.simulator import budget, ensemble, outcomes
 from replica_icl.simulator.ensemble import SimulatedEnsemble, simulate
 from replica_icl.simulator.observables import icl_error, idg_error
 from replica_icl.simulator.realisation import draw_instance, realise
@@ -172,7 +172,7 @@ def test_one_failure_among_many_is_not_averaged_away(monkeypatch: pytest.MonkeyP
         done = realise(setting, seed, index, *rest)
         return replace(done, values={**done.values, "q": math.nan}) if index == 2 else done
 
-    monkeypatch.setattr(ensemble, "realise", broken)
+    monkeypatch.setattr(outcomes, "realise", broken)
     with pytest.raises(SolveError, match=r"realisation 2 of 4 \(seed 0\): not finite: q"):
         simulate(COLD, 4, workers=1)
 

@@ -16,9 +16,10 @@ import pytest
 
 from replica_icl.errors import ParameterError, SolveError
 from replica_icl.setting import Setting
-from replica_icl.simulator import ensemble, storage
+from replica_icl.simulator import outcomes, storage
 from replica_icl.simulator.ensemble import simulate
 from replica_icl.simulator.optimisers import Training
+from replica_icl.simulator.outcomes import RealisationError
 from replica_icl.simulator.realisation import realise
 from replica_icl.simulator.storage import StorageError, Store, write_whole
 
@@ -55,7 +56,7 @@ def test_what_is_stored_is_not_simulated_again_and_more_realisations_continue(
         asked.append(index)
         return realise(setting, seed, index, *rest)
 
-    monkeypatch.setattr(ensemble, "realise", counted)
+    monkeypatch.setattr(outcomes, "realise", counted)
     how = Training("adam", epochs=4, record=2)
     first = simulate(COLD, 2, workers=1, out=tmp_path, algorithm=how)
     again = simulate(COLD, 3, workers=1, out=tmp_path, algorithm=how)
@@ -157,6 +158,41 @@ def test_a_full_disk_is_one_error_and_keeps_what_was_finished(
     assert finished(tmp_path) == [0, 1, 2, 3]
 
 
+LIMITED = """
+import resource, signal, sys
+from replica_icl.cli import main
+from replica_icl.simulator import outcomes
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+run = outcomes.run_job
+
+def limiting(job):
+    if job.index == 2:  # from here on no file can grow beyond 100 bytes
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    return run(job)
+
+outcomes.run_job = limiting
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+def test_a_write_that_the_system_refuses_is_one_error_and_keeps_what_was_finished(tmp_path: Path) -> None:
+    """Not injected: the operating system fails the write in the middle of a file."""
+    options = ["simulate", "--D", "6", "--N", "9", "--P", "60", "--ridge", "0.01", "--workers", "1", "--json"]
+    options += ["--realisations", "4", "--out", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "File too large; 2 finished realisations are kept in" in done.stderr
+    assert finished(tmp_path) == [0, 1]
+    assert not list(tmp_path.rglob("*.part"))
+    again = subprocess.run(
+        [sys.executable, "-m", "replica_icl.cli", *options], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0
+    assert finished(tmp_path) == [0, 1, 2, 3]
+
+
 def test_a_write_that_fails_half_way_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "data.json"
     write_whole(path, {"good": 1})
@@ -176,7 +212,7 @@ def test_a_write_that_fails_half_way_leaves_nothing_behind(tmp_path: Path, monke
 def test_a_path_that_cannot_be_written_is_named_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble, "ordered_map", lambda *_, **__: pytest.fail("work was started"))
+    monkeypatch.setattr(outcomes, "ordered_map", lambda *_, **__: pytest.fail("work was started"))
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", "/proc/nothing"):
         with pytest.raises(ParameterError, match="must be a folder that can be written") as caught:
@@ -194,17 +230,20 @@ def test_two_runs_of_one_experiment_do_not_write_at_once(tmp_path: Path) -> None
     Store(tmp_path, {"one": 1}).close()
 
 
+RUN_JOB = outcomes.run_job
+
+
 def dying(job: Any) -> Any:
     """A realisation whose process is killed for index 1."""
     if job.index == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return ensemble._run(job)
+    return RUN_JOB(job)
 
 
 def test_a_worker_that_dies_is_reported_by_its_realisation_and_the_rest_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble, "_run", dying)
+    monkeypatch.setattr(outcomes, "run_job", dying)
     with pytest.raises(SolveError, match=r"realisation 1 of 5 \(seed 0\): its worker process died \(exit code -9\)"):
         simulate(COLD, 5, workers=2, out=tmp_path)
     assert finished(tmp_path) == [0, 2, 3, 4]
@@ -212,6 +251,20 @@ def test_a_worker_that_dies_is_reported_by_its_realisation_and_the_rest_complete
     monkeypatch.undo()
     result = simulate(COLD, 5, out=tmp_path)
     np.testing.assert_array_equal(result.values["m"], simulate(COLD, 5).values["m"])
+
+
+def test_a_worker_that_dies_takes_no_other_realisation_with_it_without_a_store_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outcomes, "run_job", dying)
+    with pytest.raises(RealisationError, match=r"realisation 1 of 5 \(seed 0\): its worker process died") as caught:
+        simulate(COLD, 5, workers=2)
+    assert list(caught.value.failures) == [1]
+    monkeypatch.undo()
+    whole = simulate(COLD, 5).values["m"]
+    assert {index: values["m"] for index, values in caught.value.finished.items()} == {
+        index: whole[index] for index in (0, 2, 3, 4)
+    }
 
 
 def test_a_failed_solve_does_not_keep_the_others_from_being_stored(
@@ -222,7 +275,9 @@ def test_a_failed_solve_does_not_keep_the_others_from_being_stored(
             raise SolveError("numerically singular")
         return realise(setting, seed, index, *rest)
 
-    monkeypatch.setattr(ensemble, "realise", broken)
-    with pytest.raises(SolveError, match=r"realisation 0 of 3 .*numerically singular; the finished .* are kept"):
+    monkeypatch.setattr(outcomes, "realise", broken)
+    with pytest.raises(
+        SolveError, match=r"realisation 0 of 3 .*numerically singular; the others are finished and kept in"
+    ):
         simulate(COLD, 3, workers=1, out=tmp_path)
     assert finished(tmp_path) == [1, 2]

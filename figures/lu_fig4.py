@@ -25,7 +25,8 @@ def compute(run: Run) -> Data:
     for nu in s["nu"]:
         alpha = s["share"] * nu
         limit = solve(Ratios(alpha=alpha, nu=nu, kappa=kappa, **held))
-        points = [task_point(run, setting_of(s["D"], alpha=alpha, nu=nu, kappa=k, **held)) for k in s["kappa"]]
+        used = [k for k in s["kappa"] if k <= alpha * s["D"]]  # no more tasks than prompts
+        points = [task_point(run, setting_of(s["D"], alpha=alpha, nu=nu, kappa=k, **held)) for k in used]
         series.append({"nu": nu, "alpha": alpha, "limit": limit.e_icl - limit.e_idg, "points": points})
     return {"D": s["D"], "kappa": kappa, "series": series}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.simulator.storage import StorageError, write_whole
+from replica_icl.simulator.storage import StorageError, hold, write_whole
 
 Cell = dict[str, Any]
 
@@ -60,23 +60,13 @@ class Cells:
         self._lock: int | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = hold(self.folder)
             write_whole(self.folder / "cells.json", {"made by": "replica_icl", "a cell": "one finished piece of work"})
-        except OSError as error:
-            raise ParameterError("out", folder, f"must be where files can be written ({error.strerror})") from None
-        self._hold()
-
-    def _hold(self) -> None:
-        """Lock the folder for as long as it is open; where there are no such locks, do nothing."""
-        try:
-            import fcntl
-        except ImportError:  # not a Unix
-            return
-        self._lock = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            raise ParameterError("out", folder, "must not be in use: another process works there") from None
+        except OSError as error:
             self.close()
-            raise ParameterError("out", self.folder, "must not be in use: another process works there") from None
+            raise ParameterError("out", folder, f"must be where files can be written ({error.strerror})") from None
 
     def close(self) -> None:
         """Let other processes have it."""

@@ -62,6 +62,26 @@ def write_whole(path: Path, data: Any) -> None:
         raise
 
 
+def hold(folder: Path) -> int | None:
+    """Lock a folder for as long as the descriptor that comes back is open; None where there are no such locks.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it cannot be opened.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a Unix
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 class Store:
     """The folder of one experiment, held by one process at a time.
 
@@ -88,26 +108,15 @@ class Store:
         self._lock: int | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._hold(out)
+            self._lock = hold(self.folder)
             write_whole(self.folder / "experiment.json", described)
+        except BlockingIOError:
+            raise ParameterError("out", out, "must not be in use: another process simulates this there") from None
         except OSError as error:
             self.close()
             if error.errno in FULL:
                 raise StorageError(f"could not write to {out}: {error.strerror}") from error
             raise ParameterError("out", out, f"must be a folder that can be written ({error.strerror})") from None
-
-    def _hold(self, out: str | Path) -> None:
-        """Lock the folder for as long as this process has it open; where there are no such locks, do nothing."""
-        try:
-            import fcntl
-        except ImportError:  # not a Unix
-            return
-        self._lock = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise ParameterError("out", out, "must not be in use: another process simulates this there") from None
 
     def close(self) -> None:
         """Let other processes have it."""

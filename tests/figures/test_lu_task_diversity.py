@@ -37,7 +37,8 @@ def test_errors_peak_between_few_and_many_prompts_and_published_points_agree(mak
 
 def test_more_context_hurts_with_few_tasks_and_helps_with_many(make: Make) -> None:
     panel = {"error": "e_icl", "alpha": 0.5, "noise": 0.1, "kappa": [0.25, 2.0]}
-    data = make("lu_fig2", D=8, nu=[1.0, 8.0, 80.0], lam=1e-4, panels=[panel, panel, {**panel, "error": "e_idg"}], **FEW)
+    panels = [panel, panel, {**panel, "error": "e_idg"}]
+    data = make("lu_fig2", D=8, nu=[1.0, 8.0, 80.0], lam=1e-4, panels=panels, **FEW)
     few, many = data["panels"][0]["series"]
     errors = {kappa: [p["e_icl"]["theory"]["mean"] for p in one["points"]] for kappa, one in ((0.25, few), (2, many))}
     assert errors[0.25][2] > 1.5 * errors[0.25][1]

@@ -169,7 +169,7 @@ def markdown(content: Sequence[Section], title: str, note: str) -> str:
                 lines += ["| " + " | ".join(part.head) + " |", "|" + "---|" * len(part.head)]
                 lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in part.rows]
             elif isinstance(part, Picture):
-                lines += [f"![{part.text}]({part.path.name})", "", part.text]
+                lines += [f"![{part.path.stem}]({part.path.name})", "", part.text]
             elif isinstance(part, tuple):
                 lines += [f"- {item}" for item in part]
             else:

@@ -521,3 +521,27 @@ def test_the_public_names_are_reached_from_the_package_and_no_other() -> None:
     assert {"Setting", "Ratios", "solve", "simulate", "validate"} <= set(dir(replica_icl))
     with pytest.raises(AttributeError, match="no attribute 'guess'"):
         _ = replica_icl.guess
+
+
+def test_how_tasks_are_drawn_used_and_given(capsys: pytest.CaptureFixture[str], empty_directory: Path) -> None:
+    """The choice of Lu et al., and one task matrix for all realisations, are what the API does."""
+    setting = Setting(D=5, N=6, P=40, K=3, ridge=0.1)
+    given = ["--D", "5", "--N", "6", "--P", "40", "--ridge", "0.1", "--realisations", "2", "--json"]
+    code, out, _ = run(capsys, "simulate", *given, "--K", "3", "--usage", "equal", "--sphere")
+    assert code == 0
+    assert strict(out)["e_idg"]["mean"] == simulate(setting, 2, usage="equal", sphere=True)["e_idg"].mean
+    tasks = np.arange(1.0, 16.0).reshape(3, 5) / 8
+    np.save(empty_directory / "tasks.npy", tasks)
+    code, out, _ = run(capsys, "simulate", *given, "--tasks", "tasks.npy")
+    assert code == 0
+    assert strict(out)["e_idg"]["mean"] == simulate(setting, 2, tasks=tasks)["e_idg"].mean
+    for more, option in (
+        (["--usage", "sometimes", "--K", "3"], "usage"),
+        (["--sphere"], "sphere"),
+        (["--tasks", "nothing.npy"], "tasks"),
+        (["--tasks", "tasks.npy", "--K", "4"], "K"),
+    ):
+        code, _, err = run(capsys, "simulate", *given, *more)
+        assert code == 2
+        assert err.startswith(f"replica-icl simulate: error: --{option} ")
+        assert err.count("\n") == 1

@@ -206,14 +206,15 @@ def solve_command(args: argparse.Namespace) -> int:
         solution = solve(point, level=args.level, throw=False, tolerance=tolerance)
     else:
         raise ParameterError("tolerance", args.tolerance, "must be given at level finite-size")
-    data = solution.to_dict()
+    data, text = solution.to_dict(), solution.table()
     if _given(args, "test_N") or _given(args, "test_noise"):
         if not isinstance(point, Setting):
             raise ParameterError(
                 "alpha", args.alpha, "must not be given with other test contexts, which need raw numbers"
             )
         data["e_icl_test"] = _transfer(args, point, solution) if solution.converged else None
-    _emit(args, data, "\n".join(f"{name:<12} {_shown(value)}" for name, value in data.items()))
+        text += f"\n{'e_icl_test':<12} {_shown(data['e_icl_test'])}"
+    _emit(args, data, text)
     return 0 if solution.converged else 1
 
 
@@ -235,8 +236,8 @@ def _optimal_ridge(args: argparse.Namespace) -> int:
     args.ridge = "1"
     best = optimal_ridge(setting_from(args), **_test_contexts(args))
     data = {"optimal_ridge": best.ridge, "interior": best.interior, "e_icl_test": best.test_error}
-    data |= best.solution.to_dict()
-    _emit(args, data, "\n".join(f"{name:<13} {_shown(value)}" for name, value in data.items()))
+    text = "\n".join(f"{name:<13} {_shown(value)}" for name, value in data.items())
+    _emit(args, data | best.solution.to_dict(), f"{text}\n{best.solution.table()}")
     return 0
 
 

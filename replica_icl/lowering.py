@@ -87,6 +87,8 @@ class _Printer(PythonCodePrinter):
             return f"xp.sqrt({self._print(base)})"
         if exponent.is_Integer:
             return f"xp.power({self._print(base)}, {exponent})"
+        if (2 * exponent).is_Integer:
+            return f"xp.power(xp.sqrt({self._print(base)}), {2 * exponent})"
         raise ValueError(f"cannot lower the power {expr}")
 
     def _print_Piecewise(self, expr: sp.Piecewise) -> str:

@@ -105,7 +105,7 @@ class Validation:
 def compare(
     solution: Solution, ensemble: SimulatedEnsemble, relative_bias: float = 0.0, log_z_bias: float = 0.0
 ) -> tuple[Comparison, ...]:
-    """Compare every observable that both sides have.
+    """Compare every observable that both sides have; where the theory knows its next order, with that added.
 
     Args:
         relative_bias: bias granted relative to the theory's value (e.g. 0.1/D), for all but log Z and the entropy.
@@ -116,7 +116,7 @@ def compare(
     """
     if ensemble.n < 2:
         raise ParameterError("realisations", ensemble.n, "must be at least 2: one realisation has no standard error")
-    predicted = solution.observables()
+    predicted = solution.with_next_order().observables()
     rows = []
     for name in (name for name in ensemble.values if name in predicted):
         theory, found = predicted[name], ensemble[name]

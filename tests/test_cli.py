@@ -97,13 +97,22 @@ def test_minimum_norm_is_solved_when_it_is_asked_for(capsys: pytest.CaptureFixtu
         assert strict(out)["e_icl"] == solve(Ratios(alpha=0.5, nu=2.0, lam=0.0, minimum_norm=True)).e_icl
 
 
-def test_text_output_has_one_line_per_key(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "solve", *POINT, *LIMIT)
-    assert code == 0
-    keys = solve(Setting(D=6, N=12, P=72, ridge=0.05), level="limit").to_dict()
-    assert [line.split()[0] for line in out.splitlines()] == list(keys)
-    assert "converged" in out
-    assert err == ""
+def test_text_output_has_one_line_per_observable(capsys: pytest.CaptureFixture[str]) -> None:
+    setting = Setting(D=6, N=12, P=72, ridge=0.05)
+    for level in ("limit", "finite-size"):
+        code, out, err = run(capsys, "solve", *POINT, "--level", level)
+        solution = solve(setting, level=level)
+        lines = [line.split() for line in out.splitlines()]
+        assert code == 0
+        assert lines[0][:2] == [f"{level}:", "converged,"]
+        assert [line[0] for line in lines[2:]] == list(solution.observables())
+        assert [float(line[1]) for line in lines[2:]] == pytest.approx(list(solution.observables().values()), rel=1e-9)
+        if solution.next_order is None:
+            assert all(len(line) == 2 for line in lines[2:])
+        else:
+            beside = {line[0]: float(line[2]) for line in lines[2:] if len(line) > 2}
+            assert beside == pytest.approx(dict(solution.next_order), rel=6e-3)
+            assert {line[0] for line in lines if len(line) == 4} == {*solution.theory_error}
 
 
 def test_a_point_without_solution_is_exit_code_one_and_null_values(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,14 +15,20 @@ from replica_icl.ensembles import prompt_law
 from replica_icl.lowering import Program
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.attention import ResidualCovariance, residual_covariance
-from replica_icl.symbolic.averages import Average, expand_averages
+from replica_icl.symbolic.averages import Average, expand_averages, split_averages
 from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss, WeightBlock
 from replica_icl.symbolic.moments import scalar_moment
+from replica_icl.symbolic.next_order import NextOrder, next_order
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.symbolic.saddle import SaddlePoint
 from replica_icl.symbolic.stability import replicon_matrix, smallest_eigenvalue
 
 ORDER_PARAMETERS = (s.m, s.q, s.V, s.u, s.V_u)
+
+EXTRA_PAIRINGS = sp.Matrix([[6, 6], [6, 0]])
+"""Pairings of (s . s')^4 beyond the three of a Gaussian vector, per pair of weight blocks (tokens, last row): s is the
+product of a context and a query, whose entries pair on their own, 3 x 3 - 3; the last entry of a context is one number,
+1 x 3 - 3. Counted from moments by `ensembles.fresh_tasks_next_order_derivation`."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,22 @@ class FreshTasks:
     def replicon(self) -> sp.Matrix:
         """Stability matrix I - X over the two weight blocks; stable while its eigenvalues are positive."""
         return replicon_matrix(self.entropic, self.energetic)
+
+    @property
+    def linear_rule(self) -> sp.Expr:
+        """The multiple of the identity that the prompts ask for: c.w regressed on |c|^2, as the fluctuations weigh it.
+
+        W minus this rule is what fluctuations of the overlaps see. With it, those of m and of Q are independent.
+        """
+        T, a, weight = s.query_norm, s.context_norm, (self.energetic.shrinkage / self.energetic.identity) ** 2
+        aligned, norm = (Average(T**2 * a * x * weight, s.SCALARS) for x in (s.aligned, a))
+        return aligned / norm
+
+    @property
+    def next_order(self) -> NextOrder:
+        """What fluctuations around the saddle point add to the free entropy, of relative order 1/D^2."""
+        rule = self.linear_rule
+        return next_order(self.entropic, self.energetic, (s.q - 2 * rule * s.m + rule**2, s.u), EXTRA_PAIRINGS)
 
 
 def derive_fresh_tasks(covariance: ResidualCovariance | None = None) -> FreshTasks:
@@ -211,7 +233,52 @@ def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
         arguments=(s.m, s.q, s.u, s.D, s.N, s.noise),
         outputs={"e_icl": expand_averages(test_error).replace(lambda e: isinstance(e, Average), _exact_mean)},
     )
-    return (*prompt_law.programs(), fluctuations, order_parameters, stationarity, thermal, transfer)
+    first = _next_order(response)
+    return (*prompt_law.programs(), fluctuations, order_parameters, stationarity, thermal, transfer, first)
+
+
+def _next_order(response: FreshTasks) -> Program:
+    """The first correction of the saddle point and of what is measured at it, as the pieces of a linear system.
+
+    With Psi the free entropy and Psi_1 its next order, the saddle moves by -(Psi'')^-1 Psi_1', and an observable by its
+    slope times that and by what it gains from Psi_1 itself: training errors are -(2/P) d/db, at fixed b P lambda_0.
+    """
+    b = s.inverse_scale
+    correction = replace(response, energetic=replace(response.energetic, inverse_scale=b)).next_order
+    total = correction.thermal + correction.shared
+    at_one = {b: sp.S.One}
+    observables = {name: response.observables[name] for name in ("e_icl", "train_error", "contrast")}
+    for thermal, gibbs, mean in (("test", "e_gibbs", "e_icl"), ("training", "train_gibbs", "train_error")):
+        observables[f"thermal_{thermal}"] = response.observables[gibbs] - observables[mean]
+    measured = -2 * unit / s.P
+    pairs = [(x, y) for i, x in enumerate(ORDER_PARAMETERS) for y in ORDER_PARAMETERS[i:]]
+    outputs = {
+        "thermal": correction.thermal.subs(at_one),
+        "shared": correction.shared.subs(at_one),
+        **{f"gradient_{x}": total.diff(x).subs(at_one) for x in ORDER_PARAMETERS},
+        **{f"hessian_{x}_{y}": response.free_entropy.diff(x, y) for x, y in pairs},
+        **{f"{name}_by_{x}": value.diff(x) for name, value in observables.items() for x in ORDER_PARAMETERS},
+        "train_error_gain": measured * correction.shared.diff(b).subs(at_one),
+        "thermal_training_gain": measured * correction.thermal.diff(b).subs(at_one),
+    }
+    return Program(
+        name="next_order",
+        summary="Next order of the free entropy: its value, slopes and curvatures at the saddle, and of observables.",
+        arguments=(*ORDER_PARAMETERS, s.D, s.P, unit, field, last_row_field, s.noise),
+        outputs={name: split_averages(_with_denominators_alike(sp.sympify(value))) for name, value in outputs.items()},
+    )
+
+
+def _with_denominators_alike(expression: sp.Expr) -> sp.Expr:
+    """Denominators inside averages multiplied out, so that equal ones are seen to be equal and shared."""
+
+    def multiplied_out(average: Average) -> sp.Expr:
+        integrand = average.integrand.replace(
+            lambda e: e.is_Pow and e.base.is_Add, lambda e: sp.Pow(sp.expand(e.base), e.exp)
+        )
+        return Average(integrand, average.variables)
+
+    return expression.replace(lambda e: isinstance(e, Average), multiplied_out)
 
 
 def _exact_mean(average: Average) -> sp.Expr:

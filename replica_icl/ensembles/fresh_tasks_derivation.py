@@ -25,6 +25,7 @@ from replica_icl.ensembles.fresh_tasks_limit import (
     derive_fresh_tasks_limit,
 )
 from replica_icl.ensembles.fresh_tasks_limit_derivation import elimination_step, limit_step, ridgeless_step
+from replica_icl.ensembles.fresh_tasks_next_order_derivation import next_order_step
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
 from replica_icl.symbolic.derivation import Claim, Derivation, Equation, Step
@@ -333,6 +334,7 @@ def chain() -> Derivation:
             _saddle(theory),
             _observables(theory),
             _stability(theory),
+            next_order_step(theory),
             limit_step(limit),
             elimination_step(limit),
             ridgeless_step(limit),

@@ -1,7 +1,8 @@
 """The theory of fresh tasks at finite D, N and P, with the full prompt law: rules, their check, and what follows.
 
 `saddle` solves on given nodes of the prompt law. Here the nodes are chosen and refined until an independent rule gives
-the same values, and a solved point gets its log Z and Gibbs errors and an estimate of the theory's own error.
+the same values, and a solved point gets its log Z and Gibbs errors, what the next order adds to every value, and an
+estimate of the theory's own error.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from replica_icl.errors import ParameterError
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.limit import classify
+from replica_icl.numeric.next_order import next_order
 from replica_icl.numeric.prompt_law import PromptNodes, mean_prompt, prompt_nodes
 from replica_icl.numeric.saddle import Points, chunks, newton, saddle_point
 from replica_icl.numeric.solution import Solution, Status, solution_of
@@ -31,9 +33,13 @@ ESTIMATED = ("e_icl", "train_error", "m", "q")
 """Observables whose accuracy is asked for and checked, and that come with an estimate of the theory's own error."""
 THERMAL = ("V", "V_u", "e_gibbs", "train_gibbs", "log_Z", "entropy")
 """What exists at finite beta only."""
+VALUES = ("m", "q", "u", "e_icl", "train_error", "contrast", *THERMAL)
+"""What the next order adds something to."""
 FOUND = (
-    *("m", "q", "u", "v", "e_icl", "train_error", "contrast", "replicon", *THERMAL),
-    *("residual", "iterations", "quadrature_error", *(f"error_{name}" for name in ESTIMATED)),
+    *VALUES,
+    *("v", "replicon", "residual", "iterations", "quadrature_error"),
+    *(f"next_{name}" for name in VALUES),
+    *(f"error_{name}" for name in ESTIMATED),
 )
 """What a group of points is solved for."""
 
@@ -70,24 +76,45 @@ def _solve_group(
                 break
             rule /= 30
             steepest = max(steepest, _steepest(points, saddle))
-        plain = saddle_point(functions, points, prompt_nodes(*law, 1e-4, steepest, query_norm=False), saddle["logs"])
-        saddle |= _theory_error(points, saddle, plain)
-        return saddle | _thermal(functions, settings, ridges, nodes, saddle)
+        saddle |= _thermal(functions, settings, ridges, nodes, saddle)
+        saddle |= _next_order(functions, settings, points, nodes, saddle)
+        return saddle | _theory_error(points, saddle)
 
 
-def _theory_error(points: Points, saddle: dict[str, Array], plain: dict[str, Array]) -> dict[str, Array]:
-    """Estimate of what the theory neglects, for each of ESTIMATED; an order of magnitude, not a bound.
+def _next_order(
+    functions: ModuleType, settings: Sequence[Setting], points: Points, nodes: PromptNodes, saddle: dict[str, Array]
+) -> dict[str, Array]:
+    """What the next order adds to each of VALUES, at the settings' own temperatures."""
+    found = next_order(functions, points, nodes, saddle)
+    # Fluctuations are proportional to 1/beta and the energy's part of log Z to beta; both were solved at beta = P.
+    scale = points.P[:, 0] / np.array([s.beta for s in settings])
+    warm = np.where(scale > 0, 1.0, np.nan)
+    return {f"next_{name}": found[name] for name in ("m", "q", "u", "e_icl", "train_error", "contrast")} | {
+        "next_V": warm * scale * found["V"],
+        "next_V_u": warm * scale * found["V_u"],
+        "next_e_gibbs": warm * (found["e_icl"] + scale * found["thermal_test"]),
+        "next_train_gibbs": warm * (found["train_error"] + scale * found["thermal_training"]),
+        "next_log_Z": warm * (found["thermal"] + found["shared"] / scale),
+        "next_entropy": warm * found["thermal"],
+    }
 
-    The theory keeps how the norms fluctuate and takes a residual as Gaussian given them. The direction of the query
-    enters that as strongly as its norm, so the scale is what the fluctuations of the query's norm contribute (`plain`
-    has none), of which half is taken. The training error also feels that chi fluctuates at given norms, with relative
-    variance of about 2/P (P contexts make up the covariance that a context meets): a relative 3 (2/P) (1 - s)^2.
+
+def _theory_error(points: Points, saddle: dict[str, Array]) -> dict[str, Array]:
+    """Estimate of what the saddle point neglects, for each of ESTIMATED; an order of magnitude, not a bound.
+
+    That is what the next order adds, and of the orders after it a relative kappa (kappa + 4/D): kappa is the relative
+    correction, the largest one for e_icl, m and q, which may each pass through zero, and 4/D the relative variance of
+    the norms, at whose means the next order is derived.
     """
-    errors: dict[str, Array] = {f"error_{name}": np.abs(saddle[name] - plain[name]) / 2 for name in ESTIMATED}
-    s = np.sqrt(np.clip(saddle["train_error"] / saddle["e_icl"], 0, 1))
-    errors["error_train_error"] = (
-        errors["error_train_error"] + saddle["train_error"] * 6 / points.P[:, 0] * (1 - s) ** 2
-    )
+    relative = {}
+    for name in ESTIMATED:
+        value = np.abs(saddle[name])
+        relative[name] = np.where(value > 0, np.abs(saddle[f"next_{name}"]) / np.where(value > 0, value, 1.0), 0.0)
+    weights = np.max([relative[name] for name in ("e_icl", "m", "q")], axis=0)
+    errors = {}
+    for name, first in relative.items():
+        kappa = first if name == "train_error" else weights
+        errors[f"error_{name}"] = np.abs(saddle[name]) * (first + kappa * (kappa + 4 / points.D))
     return errors
 
 
@@ -170,9 +197,11 @@ def solve_finite_size(
     status = np.where((status == Status.CONVERGED) & ~(inaccuracy <= tolerance), Status.MAX_ITERATIONS, status)
     iterations = np.nan_to_num(values.pop("iterations")).astype(int)
     theory_error = {name: values.pop(f"error_{name}") for name in ESTIMATED}
+    following = {name: values.pop(f"next_{name}") for name in VALUES}
     values.pop("v")
     if not any(np.isfinite(s.beta) for s in settings):
         values = {name: value for name, value in values.items() if name not in THERMAL}
-    values["e_idg"] = values["e_icl"]  # training tasks are drawn like new ones
-    joined: dict[str, Any] = values | {"theory_error": theory_error}
+        following = {name: value for name, value in following.items() if name not in THERMAL}
+    values["e_idg"], following["e_idg"] = values["e_icl"], following["e_icl"]  # training tasks are drawn like new ones
+    joined: dict[str, Any] = values | {"next_order": following, "theory_error": theory_error}
     return solution_of("finite-size", status, residual, iterations, joined, (len(settings),))

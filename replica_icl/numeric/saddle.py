@@ -127,8 +127,8 @@ def newton(
     return logs, iterations
 
 
-def chunks(count: int, nodes: PromptNodes) -> list[slice]:
-    size = max(1, ELEMENTS // nodes.weights.size)
+def chunks(count: int, nodes: PromptNodes, elements: int = ELEMENTS) -> list[slice]:
+    size = max(1, elements // nodes.weights.size)
     return [slice(i, i + size) for i in range(0, count, size)]
 
 

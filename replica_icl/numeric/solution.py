@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any
 
@@ -48,8 +48,10 @@ class Solution:
         e_gibbs, train_gibbs: errors of one Gibbs sample, on new and on training prompts (finite beta only).
         log_Z: log partition function over the D (D + 1) acting weights (finite beta with integers only).
         entropy: log Z + beta <E>, differential entropy of the acting weights (finite size and beta only).
+        next_order: what the next order of the free entropy, a relative O(1/D^2), adds to each value, by name (finite
+            size only); `with_next_order` adds it.
         theory_error: estimate of the theory's own error of e_icl, train_error, m and q, by name (finite size only): an
-            order of magnitude of what is neglected, O(1/D) and smaller than the finite-size correction itself.
+            order of magnitude of what is neglected, the next order and those after it.
     """
 
     level: str
@@ -70,6 +72,7 @@ class Solution:
     train_gibbs: Any = None
     log_Z: Any = None
     entropy: Any = None
+    next_order: Mapping[str, Any] | None = None
     theory_error: Mapping[str, Any] | None = None
 
     @property
@@ -79,7 +82,7 @@ class Solution:
 
     def observables(self) -> dict[str, Any]:
         """The values that exist, by name."""
-        apart = ("level", "status", "residual", "iterations", "theory_error")
+        apart = ("level", "status", "residual", "iterations", "next_order", "theory_error")
         names = [f.name for f in fields(self) if f.name not in apart]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
@@ -97,9 +100,36 @@ class Solution:
         head = {"level": self.level, "status": named(self.status), "residual": plain(self.residual)}
         iterations = int(self.iterations) if np.ndim(self.iterations) == 0 else np.asarray(self.iterations).tolist()
         values = {name: plain(value) for name, value in self.observables().items()}
-        if self.theory_error is not None:
-            values["theory_error"] = {name: plain(value) for name, value in self.theory_error.items()}
+        for name in ("next_order", "theory_error"):
+            if (by_name := getattr(self, name)) is not None:
+                values[name] = {key: plain(value) for key, value in by_name.items()}
         return {**head, "iterations": iterations, **values}
+
+    def table(self) -> str:
+        """Text for one point: how it was solved, then observable, value, what the next order adds, own error."""
+        head = f"{self.level}: {Status(int(self.status)).name.lower()}, residual {self.residual:.2g}"
+        if self.iterations:
+            head += f", {self.iterations} iterations"
+        added, errors = self.next_order or {}, self.theory_error or {}
+        titles = "  next order   own error" if added or errors else ""
+        lines = [head, f"{'observable':<12} {'value':<14}{titles}".rstrip()]
+        for name, value in self.observables().items():
+            gain = f"{added[name]:+.3g}" if name in added else ""
+            error = f"{errors[name]:.3g}" if name in errors else ""
+            lines.append(f"{name:<12} {value:<14.10g}  {gain:<12} {error}".rstrip())
+        return "\n".join(lines)
+
+    def with_next_order(self) -> Solution:
+        """This solution with the next order added to its values; itself at a level that has none.
+
+        What is left of `theory_error` is the estimate of the orders after that. Residual, status and replicon stay
+        those of the saddle point.
+        """
+        if self.next_order is None:
+            return self
+        values = {name: getattr(self, name) + added for name, added in self.next_order.items()}
+        left = {name: error - np.abs(self.next_order[name]) for name, error in (self.theory_error or {}).items()}
+        return replace(self, **values, next_order=None, theory_error=left)
 
     def point(self, index: int) -> Solution:
         """One point of a grid, with plain numbers."""

@@ -63,6 +63,7 @@ PARTS = {
     "mean": "mean over realisations",
     "sem": "standard error of the mean over realisations",
     "spread": "standard deviation over task sets",
+    "next_order": "what the next order of the free energy adds",
     "theory_error": "estimate of the theory's own error",
 }
 

@@ -128,8 +128,8 @@ def _theory(described: Description) -> dict[str, Any]:
 
 def _columns(found: Solution) -> dict[str, Any]:
     values = {name: _finite(x) for name, x in found.observables().items()}
-    if found.theory_error is not None:
-        values |= {f"{name}_theory_error": _finite(x) for name, x in found.theory_error.items()}
+    for part, by_name in (("next_order", found.next_order), ("theory_error", found.theory_error)):
+        values |= {f"{name}_{part}": _finite(x) for name, x in (by_name or {}).items()}
     status = [int(x) for x in np.ravel(found.status)]
     return {"status": status, "residual": _finite(found.residual), "values": values}
 

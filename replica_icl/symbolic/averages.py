@@ -108,9 +108,14 @@ class Average(sp.Expr):
         return body if exp is None else rf"{body}^{{{exp}}}"
 
 
+def split_averages(expression: sp.Expr) -> sp.Expr:
+    """`expression` with every average split by linearity, and nothing else changed."""
+    return expression.replace(lambda e: isinstance(e, Average), lambda e: e.split())
+
+
 def expand_averages(expression: sp.Expr) -> sp.Expr:
     """`expression` as a sum of products of averages: each split by linearity, then multiplied out around them."""
-    split = expression.replace(lambda e: isinstance(e, Average), lambda e: e.split())
+    split = split_averages(expression)
     names = {average: sp.Dummy() for average in split.atoms(Average)}
     back = {name: average for average, name in names.items()}
     return sp.expand(split.xreplace(names)).xreplace(back)

@@ -76,8 +76,11 @@ def test_the_estimated_error_has_the_size_of_what_is_seen() -> None:
     assert 0.005 < solution.theory_error["e_icl"] / solution.e_icl < 0.05
 
 
-def test_the_estimated_error_falls_like_inverse_dimension() -> None:
-    settings = [Setting(D=D, N=2 * D, P=2 * D**2, ridge=1 / D) for D in (50, 100, 200)]
+def test_the_estimated_error_falls_like_the_inverse_number_of_weights() -> None:
+    settings = [Setting(D=D, N=2 * D, P=2 * D**2, ridge=1 / D) for D in (50, 100, 200, 400)]
     solution = solve(settings)
-    relative = solution.theory_error["e_icl"] / solution.e_icl
-    assert np.all(np.abs(relative[:-1] / relative[1:] - 2) < 0.2)
+    for name in ("e_icl", "train_error", "q"):
+        relative = solution.theory_error[name] / getattr(solution, name)
+        ratios = relative[:-1] / relative[1:]
+        assert np.all(np.abs(ratios - 4) < 0.6), name
+        assert abs(ratios[-1] - 4) < abs(ratios[0] - 4)

@@ -104,6 +104,7 @@ def test_text_output_has_one_line_per_observable(capsys: pytest.CaptureFixture[s
         solution = solve(setting, level=level)
         lines = [line.split() for line in out.splitlines()]
         assert code == 0
+        assert err == ""
         assert lines[0][:2] == [f"{level}:", "converged,"]
         assert [line[0] for line in lines[2:]] == list(solution.observables())
         assert [float(line[1]) for line in lines[2:]] == pytest.approx(list(solution.observables().values()), rel=1e-9)

@@ -111,12 +111,12 @@ class Solution:
         if self.iterations:
             head += f", {self.iterations} iterations"
         added, errors = self.next_order or {}, self.theory_error or {}
-        titles = "  next order   own error" if added or errors else ""
-        lines = [head, f"{'observable':<12} {'value':<14}{titles}".rstrip()]
+        titles = " next order   own error" if added or errors else ""
+        lines = [head, f"{'observable':<12} {'value':<15}{titles}".rstrip()]
         for name, value in self.observables().items():
             gain = f"{added[name]:+.3g}" if name in added else ""
             error = f"{errors[name]:.3g}" if name in errors else ""
-            lines.append(f"{name:<12} {value:<14.10g}  {gain:<12} {error}".rstrip())
+            lines.append(f"{name:<12} {value:<15.10g} {gain:<12} {error}".rstrip())
         return "\n".join(lines)
 
     def with_next_order(self) -> Solution:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -171,6 +172,8 @@ def _given_tasks(args: argparse.Namespace) -> int:
     """solve --level given-tasks: one task file, or an average over random task sets."""
     from replica_icl.numeric.given_tasks import average_over_tasks, solve_given_tasks
 
+    if args.spread:
+        raise ParameterError("spread", True, "must be asked for at level finite-size (--draws gives it over task sets)")
     setting, tasks = setting_from(args), _task_file(args)
     found: Any
     if tasks is not None:
@@ -193,12 +196,15 @@ def solve_command(args: argparse.Namespace) -> int:
     if _given(args, "target_error") or _given(args, "sought"):
         return _target(args)
     if args.optimal_ridge:
+        if args.spread:
+            raise ParameterError("spread", True, "must not be given with --optimal-ridge")
         return _optimal_ridge(args)
     if args.level == "given-tasks" and not any(_given(args, name) for name in RATIOS):
         return _given_tasks(args)
     if _given(args, "tasks"):
         raise ParameterError("tasks", args.tasks, "must be given with --level given-tasks")
     point = point_from(args)
+    spread = _spread(args, point) if args.spread else None
     tolerance = _real("tolerance", args.tolerance)
     if tolerance is None:
         solution = solve(point, level=args.level, throw=False)
@@ -214,6 +220,9 @@ def solve_command(args: argparse.Namespace) -> int:
             )
         data["e_icl_test"] = _transfer(args, point, solution) if solution.converged else None
         text += f"\n{'e_icl_test':<12} {_shown(data['e_icl_test'])}"
+    if spread is not None:
+        data["spread"] = spread
+        text += f"\n{'spread':<12} {_shown(spread)}"
     _emit(args, data, text)
     return 0 if solution.converged else 1
 
@@ -226,6 +235,16 @@ def _transfer(args: argparse.Namespace, setting: Setting, solution: Any) -> floa
     from replica_icl.numeric.questions import transfer_error
 
     return transfer_error(setting, solution, **_test_contexts(args))
+
+
+def _spread(args: argparse.Namespace, point: Any) -> dict[str, float | None]:
+    """Standard deviations over samples, None where the saddle point did not converge."""
+    if args.level not in (None, "finite-size") or not isinstance(point, Setting):
+        raise ParameterError("spread", True, "must be asked for at level finite-size, in raw numbers")
+    from replica_icl.numeric.sample_spread import sample_spread
+
+    found = {name: float(values[0]) for name, values in sample_spread([point]).items()}
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def _optimal_ridge(args: argparse.Namespace) -> int:
@@ -256,7 +275,7 @@ def _target(args: argparse.Namespace) -> int:
         raise ParameterError("for", sought, "must be given with --target-error")
     if _given(args, sought):
         raise ParameterError(sought, getattr(args, sought), f"must not be given with --for {sought}, which finds it")
-    for name in ("tasks", "test_N", "test_noise", "optimal_ridge"):
+    for name in ("tasks", "test_N", "test_noise", "optimal_ridge", "spread"):
         if value := getattr(args, name):
             raise ParameterError(name, value, "must not be given with --target-error")
     for name in RATIOS if sought in INTEGERS else (*INTEGERS, "ridge"):
@@ -437,6 +456,7 @@ def build_parser() -> argparse.ArgumentParser:
     questions = solve.add_argument_group("questions to the finite-size theory")
     questions.add_argument("--test-N", dest="test_N", help="context length of the test prompts (default: as trained)")
     questions.add_argument("--test-noise", metavar="RHO", help="label noise of the test prompts (default: as trained)")
+    questions.add_argument("--spread", action="store_true", help="also the standard deviation from sample to sample")
     questions.add_argument("--optimal-ridge", action="store_true", help="find the ridge of least test error")
     questions.add_argument("--target-error", metavar="E", help="find the smallest value that reaches this e_icl, of")
     questions.add_argument("--for", dest="sought", metavar="WHICH", help="P, N or K; with ratios alpha, nu or kappa")

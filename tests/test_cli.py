@@ -555,3 +555,22 @@ def test_how_tasks_are_drawn_used_and_given(capsys: pytest.CaptureFixture[str], 
         assert code == 2
         assert err.startswith(f"replica-icl simulate: error: --{option} ")
         assert err.count("\n") == 1
+
+
+def test_the_spread_is_asked_for_at_finite_size(capsys: pytest.CaptureFixture[str]) -> None:
+    from replica_icl.numeric.sample_spread import sample_spread
+
+    code, out, _ = run(capsys, "solve", *POINT, "--spread", "--json")
+    expected = sample_spread([Setting(D=6, N=12, P=72, ridge=0.05)])
+    assert code == 0
+    assert strict(out)["spread"] == {name: values[0] for name, values in expected.items()}
+    for refused in (
+        [*POINT, *LIMIT, "--spread"],
+        [*POINT, "--level", "given-tasks", "--K", "3", "--spread"],
+        ["--alpha", "2", "--nu", "2", "--lam", "0.1", "--spread"],
+        ["--D", "6", "--N", "12", "--P", "72", "--optimal-ridge", "--spread"],
+        ["--D", "6", "--N", "12", "--P", "20", "--ridge", "0", "--minimum-norm", "--spread"],
+    ):
+        code, out, err = run(capsys, "solve", *refused)
+        assert (code, out) == (2, "")
+        assert "spread" in err

@@ -13,6 +13,7 @@ from replica_icl.ensembles import (
     given_tasks,
     hessian_spectrum,
     missing_onsager,
+    sample_spread,
 )
 from replica_icl.errors import ParameterError
 
@@ -26,6 +27,7 @@ PROGRAMS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "given_tasks": given_tasks.programs,
     "hessian_spectrum": hessian_spectrum.programs,
     "missing_onsager": missing_onsager.programs,
+    "sample_spread": sample_spread.programs,
 }
 """Lowered module -> the functions that it holds."""
 

@@ -265,11 +265,11 @@ def _next_order(response: FreshTasks) -> Program:
         name="next_order",
         summary="Next order of the free entropy: its value, slopes and curvatures at the saddle, and of observables.",
         arguments=(*ORDER_PARAMETERS, s.D, s.P, unit, field, last_row_field, s.noise),
-        outputs={name: split_averages(_with_denominators_alike(sp.sympify(value))) for name, value in outputs.items()},
+        outputs={name: split_averages(with_denominators_alike(sp.sympify(value))) for name, value in outputs.items()},
     )
 
 
-def _with_denominators_alike(expression: sp.Expr) -> sp.Expr:
+def with_denominators_alike(expression: sp.Expr) -> sp.Expr:
     """Denominators inside averages multiplied out, so that equal ones are seen to be equal and shared."""
 
     def multiplied_out(average: Average) -> sp.Expr:

@@ -40,7 +40,8 @@ class PromptMeasure:
     Attributes:
         log_x: log |c|^2.
         log_corner: log of l^2 / |c|^2.
-        linear: (c.w / sqrt(D)) / |c|^2 and omega / |c|^2, shape (2, nodes); integrands are linear in these.
+        linear: (c.w / sqrt(D)) / |c|^2 and omega / |c|^2, shape (2, nodes); integrands are linear in these, or
+            polynomials of second degree.
         weights: adding to one.
     """
 
@@ -54,8 +55,10 @@ class PromptMeasure:
         keep = _heavy(self.weights, self.log_x, negligible, steepest)
         return PromptMeasure(self.log_x[keep], self.log_corner[keep], self.linear[:, keep], self.weights[keep])
 
-    def on_lattice(self, tolerance: float) -> LatticeMeasure:
+    def on_lattice(self, tolerance: float, degree: int = 1) -> LatticeMeasure:
         """The measure on a lattice on which 8-point interpolation of the integrands is good to `tolerance`.
+
+        `degree` of the integrands in the linear variables, 1 or 2: which of their moments the lattice carries.
 
         The interpolation error of a function that is analytic in a strip of half-width pi is about
         43 (spacing / pi)^8, 43 being the largest product of distances to the stencil in units of spacing^8.
@@ -63,8 +66,10 @@ class PromptMeasure:
         spacing = float(np.pi * (tolerance / 130) ** (1 / STENCIL))
         rows, down, row_weights = _stencil(self.log_x, spacing)
         columns, right, column_weights = _stencil(self.log_corner, spacing)
-        values = np.stack([self.weights, *(self.weights * self.linear)])
-        collected = np.zeros((3, rows.size, columns.size))
+        aligned, task_norm = self.linear
+        moments = [aligned, task_norm, *([aligned**2, aligned * task_norm, task_norm**2] if degree == 2 else [])]
+        values = self.weights * np.stack([np.ones_like(aligned), *moments])
+        collected = np.zeros((len(values), rows.size, columns.size))
         order = np.argsort(down[:, 0], kind="stable")
         firsts, starts = np.unique(down[order, 0], return_index=True)
         for first, members in zip(firsts, np.split(order, starts[1:]), strict=True):
@@ -87,7 +92,8 @@ class LatticeMeasure:
         spacing: of the lattice, in both directions.
         log_x, log_corner: its rows and columns.
         weights: shape (rows, columns).
-        carried: weight times each of the linear variables, shape (2, rows, columns).
+        carried: weight times each of the linear variables, shape (2, rows, columns); or with their squares and product,
+            in the order (g, omega, g g, g omega, omega omega), shape (5, rows, columns).
     """
 
     spacing: float
@@ -117,12 +123,30 @@ class LatticeMeasure:
         """
         grid = [axis.ravel() for axis in np.meshgrid(self.log_x, self.log_corner, indexing="ij")]
         keep = _heavy(self.weights.ravel(), grid[0], negligible, steepest)
-        weights = self.weights.ravel()[keep]
+        weights, carried = self.weights.ravel()[keep], self.carried.reshape(len(self.carried), -1)[:, keep]
         log_x, log_corner = (axis[keep] for axis in grid)
-        x = np.exp(log_x)
-        aligned, task_norm = self.carried.reshape(2, -1)[:, keep] / weights * x
-        scalars = (np.ones_like(x), task_norm, aligned, x, np.exp((log_corner + log_x) / 2))
+        x, corner = np.exp(log_x), np.exp((log_corner + log_x) / 2)
+        if len(carried) == 2:
+            aligned, task_norm = carried / weights
+        else:
+            (aligned, task_norm), weights = _second_degree(weights, carried)
+            x, corner = np.tile(x, 6), np.tile(corner, 6)
+        scalars = (np.ones_like(x), task_norm * x, aligned * x, x, corner)
         return PromptNodes(tuple(s[None, :] for s in scalars), weights)
+
+
+def _second_degree(weights: Array, moments: Array) -> tuple[Array, Array]:
+    """Six points per node and their weights, exact for polynomials of second degree in the two linear variables.
+
+    Args:
+        weights: shape (nodes,).
+        moments: weight times (g, omega, g g, g omega, omega omega), shape (5, nodes).
+    """
+    g, omega, gg, mixed, omega2 = moments
+    size = weights.size
+    points = np.array([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1)], dtype=float).T
+    shares = [(gg + g) / 2 - mixed, (gg - g) / 2, (omega2 + omega) / 2 - mixed, (omega2 - omega) / 2, mixed]
+    return np.repeat(points, size, axis=1), np.concatenate([weights - sum(shares), *shares])
 
 
 def _heavy(weights: Array, log_x: Array, negligible: float, steepest: float) -> Indices:
@@ -210,7 +234,7 @@ def prompt_nodes(
     tolerance: float,
     steepest: float = 1.0,
     check: bool = False,
-    query_norm: bool = True,
+    degree: int = 1,
 ) -> PromptNodes:
     """Nodes for averages over the prompt law at given D, N and label noise rho.
 
@@ -220,15 +244,14 @@ def prompt_nodes(
         steepest: largest b T |c|^2 V that will be met; decides how far the rules reach towards small norms.
         check: an independent rule to judge the first one by: trapezoid rules for every factor and another lattice,
             both ten times finer.
-        query_norm: False keeps T = |x~|^2 / D at its mean, to see what its fluctuations contribute.
+        degree: of the integrands in c.w and |w|^2 together, 1 or 2.
     """
     decade = float(10.0 ** np.ceil(np.log10(max(SPREAD * steepest, 1.0))))
     wanted = tolerance / 10 if check else tolerance
     rules = factor_rules(functions, D, N, noise, wanted, decade, gauss=not check)
     negligible = 0.01 * wanted
     measure = product_measure(functions, rules, D, N, noise).without(negligible, decade)
-    lattice = measure.on_lattice(wanted)
-    return (lattice.times(rules["T"]) if query_norm else lattice).nodes(negligible, decade)
+    return measure.on_lattice(wanted, degree).times(rules["T"]).nodes(negligible, decade)
 
 
 def mean_prompt(functions: ModuleType, D: int, N: int, noise: float) -> PromptNodes:

@@ -123,6 +123,37 @@ def test_nodes_reproduce_the_exact_moments(
         assert found == pytest.approx(float(exact_moments[name](D, N, noise)), rel=bound), name
 
 
+SECOND_DEGREE = {"T g T g": (T * g) ** 2, "T g T omega": T * g * T * omega, "(T omega)^2": (T * omega) ** 2}
+"""Of second degree in the variables that nodes of first degree know by their conditional means alone."""
+
+
+@pytest.mark.parametrize(("D", "N", "noise"), LAWS)
+def test_nodes_of_second_degree_know_the_second_moments_too(
+    functions: ModuleType, exact_moments: dict[str, Callable[..., float]], D: int, N: int, noise: float
+) -> None:
+    tolerance = 1e-6
+    law = fresh_task_prompts()
+    _, w, o, c, corner = (nodes := prompt_nodes(functions, D, N, noise, tolerance, 100.0, degree=2)).scalars
+    for name, value in {"T g T g": o * o, "T g T omega": o * w, "(T omega)^2": w * w}.items():
+        exact = law.moment(SECOND_DEGREE[name]).subs({s.D: D, s.N: N, s.noise: sp.nsimplify(noise)})
+        assert float((value @ nodes.weights)[0]) == pytest.approx(float(exact), rel=SQUARES * tolerance), name
+    for name, value in {"T a": c, "T g": o, "T omega": w, "T l^2": corner**2, "T a T g": c * o}.items():
+        bound = tolerance if name in LINEAR else SQUARES * tolerance
+        assert float((value @ nodes.weights)[0]) == pytest.approx(float(exact_moments[name](D, N, noise)), rel=bound)
+
+
+def test_nodes_of_second_degree_average_like_the_full_product_rule(
+    functions: ModuleType, every_factor: dict[float, PromptNodes]
+) -> None:
+    def integrands(T: Any, omega: Any, g: Any, a: Any, ell: Any) -> tuple[Any, ...]:
+        shrinkage = 1 / (1 + T * (5 * a + ell**2))
+        return tuple(T**2 * x * shrinkage**2 for x in (g * g, g * omega, omega * omega, a * g, ell**2 * omega))
+
+    full = averages(every_factor[0.25], [integrands])
+    nodes = prompt_nodes(functions, 20, 40, 0.25, 1e-5, 11.0, degree=2)
+    np.testing.assert_allclose(averages(nodes, [integrands]), full, rtol=SQUARES * 1e-5)
+
+
 @pytest.fixture(scope="module")
 def every_factor(functions: ModuleType) -> dict[float, PromptNodes]:
     """Full product rules at D = 20, N = 40, by label noise."""

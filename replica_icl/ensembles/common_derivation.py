@@ -27,6 +27,15 @@ LABELS = {
 """LaTeX of the observables' names."""
 NAMED = (residual, susceptibility, shrinkage)
 
+temperature_factor = sp.Symbol("f", positive=True)
+COLDER = {
+    s.beta: temperature_factor * s.beta,
+    s.inverse_scale: temperature_factor * s.inverse_scale,
+    s.V: s.V / temperature_factor,
+    s.V_u: s.V_u / temperature_factor,
+}
+"""A change of temperature: fluctuations are proportional to 1/beta."""
+
 
 def vanishes(expression: sp.Expr) -> bool:
     """Whether `expression` (rational, or with square roots) is identically zero, by algebra."""

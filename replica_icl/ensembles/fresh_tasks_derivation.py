@@ -10,6 +10,7 @@ import sympy as sp
 
 from replica_icl.ensembles.attention_derivation import couplings_step, covariance_step, hamiltonian_step
 from replica_icl.ensembles.common_derivation import (
+    COLDER,
     LABELS,
     NAMED,
     agree,
@@ -17,6 +18,7 @@ from replica_icl.ensembles.common_derivation import (
     residual,
     shrinkage,
     susceptibility,
+    temperature_factor,
     vanishes,
     written_out,
 )
@@ -183,17 +185,10 @@ def _observables(theory: FreshTasks) -> Step:
     observables, equations = theory.observables, theory.saddle.equations
     field = sp.Symbol("h", positive=True)
     at_field = theory.free_entropy.subs(s.inverse_scale, s.beta / s.P).subs(s.ridge, field / s.beta)
-    factor = sp.Symbol("f", positive=True)
-    colder = {
-        s.beta: factor * s.beta,
-        s.inverse_scale: factor * s.inverse_scale,
-        s.V: s.V / factor,
-        s.V_u: s.V_u / factor,
-    }
     gibbs_norm = s.D * (s.q + s.V) + s.u + s.V_u
 
     def covariant(equation: sp.Expr, power: int) -> bool:
-        return agree(equation.subs(colder, simultaneous=True), factor**power * equation)
+        return agree(equation.subs(COLDER, simultaneous=True), temperature_factor**power * equation)
 
     def probe() -> bool:
         """One extra prompt of weight eta, seen by the free entropy itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mpmath
 import sympy as sp
 
-from replica_icl.ensembles.common_derivation import agree, named
+from replica_icl.ensembles.common_derivation import COLDER, agree, named, temperature_factor
 from replica_icl.ensembles.fresh_tasks import EXTRA_PAIRINGS, FreshTasks
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import concentrate
@@ -151,21 +151,14 @@ def pairings_counted() -> bool:
 def next_order_step(theory: FreshTasks) -> Step:
     """The next order of the free entropy, and what it is checked against."""
     correction = theory.next_order
-    factor = sp.Symbol("f", positive=True)
-    colder = {
-        s.beta: factor * s.beta,
-        s.inverse_scale: factor * s.inverse_scale,
-        s.V: s.V / factor,
-        s.V_u: s.V_u / factor,
-    }
     names = sp.Matrix(2, 2, lambda i, j: sp.Symbol(f"X_{i + 1}{j + 1}", positive=True))
     phi = fluctuation_entropy(names, EXTRA_PAIRINGS)
     X = sp.eye(2) - theory.replicon
 
     def scaled(expression: sp.Expr, power: int) -> bool:
         small = {s.P: s.P / 1000}  # inside the stable region, where the logarithm is real
-        changed = expression.subs(colder, simultaneous=True)
-        return agree(changed.subs(small), (factor**power * expression).subs(small))
+        changed = expression.subs(COLDER, simultaneous=True)
+        return agree(changed.subs(small), (temperature_factor**power * expression).subs(small))
 
     def thermal_part() -> bool:
         values = {name: entry for name, entry in zip(names, X, strict=True)}

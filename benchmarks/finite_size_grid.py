@@ -30,9 +30,9 @@ from threadpoolctl import threadpool_limits
 
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.averages.prompt_nodes import prompt_nodes
 from replica_icl.numeric.finite_size import TOLERANCE
 from replica_icl.numeric.limit import classify, imbalance
-from replica_icl.numeric.prompt_law import prompt_nodes
 from replica_icl.numeric.solution import Status
 from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting

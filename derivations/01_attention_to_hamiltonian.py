@@ -10,8 +10,7 @@
 import numpy as np
 import sympy as sp
 
-from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.attention import (
+from replica_icl.model.attention.merged import (
     Hamiltonian,
     SymbolicPrompt,
     loss,
@@ -19,6 +18,7 @@ from replica_icl.symbolic.attention import (
     residual_covariance,
     weight_matrix,
 )
+from replica_icl.symbolic import symbols as s
 
 # %% [markdown]
 # ## The forward pass

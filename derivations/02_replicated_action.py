@@ -11,11 +11,11 @@ import numpy as np
 import sympy as sp
 from scipy.special import roots_genlaguerre
 
-from replica_icl.ensembles.fresh_tasks import derive_fresh_tasks
 from replica_icl.lowering import Program, compiled
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.free_energy import SquaredLoss
+from replica_icl.theory.fresh_tasks import derive_fresh_tasks
 
 theory = derive_fresh_tasks()
 covariance = theory.covariance

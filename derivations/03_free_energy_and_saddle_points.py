@@ -8,11 +8,11 @@
 # %%
 import sympy as sp
 
-from replica_icl.ensembles.common_derivation import agree, named
-from replica_icl.ensembles.fresh_tasks import derive_fresh_tasks
+from replica_icl.narration.common import agree, named
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import concentrate
 from replica_icl.symbolic.stability import replicon_matrix
+from replica_icl.theory.fresh_tasks import derive_fresh_tasks
 
 theory = derive_fresh_tasks()
 Phi = theory.free_entropy

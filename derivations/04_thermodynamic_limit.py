@@ -11,7 +11,10 @@ import numpy as np
 import sympy as sp
 
 from replica_icl.conventions import Ratios
-from replica_icl.ensembles.fresh_tasks_limit import (
+from replica_icl.numeric.limit import solve_limit
+from replica_icl.symbolic import moments
+from replica_icl.symbolic import symbols as s
+from replica_icl.theory.fresh_tasks_limit import (
     derive_fresh_tasks_limit,
     effective_ridge,
     excess,
@@ -19,9 +22,6 @@ from replica_icl.ensembles.fresh_tasks_limit import (
     shrinkage,
     test_error,
 )
-from replica_icl.numeric.limit import solve_limit
-from replica_icl.symbolic import moments
-from replica_icl.symbolic import symbols as s
 
 theory = derive_fresh_tasks_limit()
 

@@ -14,17 +14,17 @@ import numpy as np
 import sympy as sp
 
 from replica_icl import Ratios, Setting, simulate, solve
-from replica_icl.ensembles.common_derivation import agree
-from replica_icl.ensembles.fresh_tasks import derive_fresh_tasks, field, in_response_units, last_row_field, unit
-from replica_icl.ensembles.hessian_spectrum import trace_log
-from replica_icl.ensembles.prompt_law import fresh_task_prompts
-from replica_icl.numeric.spectrum import hessian_density
-from replica_icl.numeric.susceptibility import susceptibility, susceptibility_peak
+from replica_icl.model.prompts.gaussian import fresh_task_prompts
+from replica_icl.narration.common import agree
+from replica_icl.numeric.questions.spectrum import hessian_density
+from replica_icl.numeric.questions.susceptibility import susceptibility, susceptibility_peak
 from replica_icl.simulator.features import draw_features
 from replica_icl.simulator.gibbs import gibbs_samples
 from replica_icl.simulator.ground_state import ground_state
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import concentrate
+from replica_icl.theory.fresh_tasks import derive_fresh_tasks, field, in_response_units, last_row_field, unit
+from replica_icl.theory.hessian_spectrum import trace_log
 
 Z_MAX = 4.0
 theory = derive_fresh_tasks()

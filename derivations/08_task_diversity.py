@@ -13,25 +13,25 @@ import numpy as np
 import sympy as sp
 
 from replica_icl import Ratios, Setting, solve
-from replica_icl.ensembles import given_tasks
-from replica_icl.ensembles import task_spectrum as spectrum
-from replica_icl.ensembles.finite_diversity import (
+from replica_icl.meeting.task_sets import kappa_transition
+from replica_icl.meeting.validation import BIAS, Z_MAX
+from replica_icl.numeric.anisotropy import errors_with_spread
+from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks, task_set
+from replica_icl.simulator.observables import idg_error
+from replica_icl.symbolic import symbols as s
+from replica_icl.theory import given_tasks
+from replica_icl.theory import task_spectrum as spectrum
+from replica_icl.theory.task_diversity import (
     context_covariance,
-    derive_finite_diversity,
+    derive_task_diversity,
     effective_ridge,
     excess,
     shrinkage,
     spread,
     task_error,
 )
-from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks, task_set
-from replica_icl.numeric.task_spread import errors_with_spread
-from replica_icl.simulator.observables import idg_error
-from replica_icl.symbolic import symbols as s
-from replica_icl.task_agreement import kappa_transition
-from replica_icl.validation import BIAS, Z_MAX
 
-theory = derive_finite_diversity()
+theory = derive_task_diversity()
 r, z, S, kappa = spectrum.eigenvalue, spectrum.distance, spectrum.signal, spectrum.kappa
 k, e = effective_ridge, task_error
 

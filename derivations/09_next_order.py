@@ -15,12 +15,12 @@ import numpy as np
 import sympy as sp
 
 from replica_icl import Setting, simulate, solve
-from replica_icl.ensembles.common_derivation import named
-from replica_icl.ensembles.fresh_tasks import EXTRA_PAIRINGS, derive_fresh_tasks
-from replica_icl.ensembles.fresh_tasks_next_order_derivation import next_order_step
-from replica_icl.numeric.susceptibility import susceptibility
+from replica_icl.narration.common import named
+from replica_icl.narration.fresh_tasks_next_order import next_order_step
+from replica_icl.numeric.questions.susceptibility import susceptibility
 from replica_icl.simulator.features import draw_features
 from replica_icl.symbolic.next_order import fluctuation_entropy
+from replica_icl.theory.fresh_tasks import EXTRA_PAIRINGS, derive_fresh_tasks
 
 Z_MAX = 4.0
 theory = derive_fresh_tasks()

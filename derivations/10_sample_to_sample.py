@@ -12,12 +12,12 @@ import numpy as np
 import sympy as sp
 
 from replica_icl import Setting, simulate
-from replica_icl.ensembles.fresh_tasks import ORDER_PARAMETERS, derive_fresh_tasks
-from replica_icl.ensembles.sample_spread import ACROSS, OTHER, SOURCES, covariance
-from replica_icl.numeric.sample_spread import SPREAD, sample_spread
+from replica_icl.numeric.questions.sample_spread import SPREAD, sample_spread
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import concentrate
 from replica_icl.symbolic.sample_covariance import entropic_covariance, group_log_determinant
+from replica_icl.theory.fresh_tasks import ORDER_PARAMETERS, derive_fresh_tasks
+from replica_icl.theory.sample_spread import ACROSS, OTHER, SOURCES, covariance
 
 Z_MAX = 4.0
 theory = derive_fresh_tasks()

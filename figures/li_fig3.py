@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from replica_icl import Setting
-from replica_icl.numeric.spectrum import hessian_cdf
+from replica_icl.numeric.questions.spectrum import hessian_cdf
 from replica_icl.plotting import style
 from replica_icl.plotting.figure import Data, Figure, Run, main
 from replica_icl.simulator.attention import predictions, prompt_matrix

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from replica_icl import Setting, solve
+from replica_icl.meeting.published import against_theory, li_ridge, table
 from replica_icl.numeric.missing_onsager import solve_without_reaction
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import Agreement, agreement
 from replica_icl.plotting.figure import Data, Figure, Run, main
-from replica_icl.published import against_theory, li_ridge, table
 
 CURVE = tuple(range(10, 201, 5))
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from replica_icl import Ratios, Setting, solve
-from replica_icl.numeric.gradient_flow import end_point
+from replica_icl.numeric.questions.gradient_flow import end_point
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import agreement
 from replica_icl.plotting.figure import Data, Figure, Run, main

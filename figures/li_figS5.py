@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from replica_icl.numeric.spectrum import token_density
+from replica_icl.numeric.questions.spectrum import token_density
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import agreement
 from replica_icl.plotting.figure import Data, Figure, Run, main

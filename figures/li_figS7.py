@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from replica_icl import Setting
-from replica_icl.numeric.spectrum import Spectrum, hessian_density
+from replica_icl.numeric.questions.spectrum import Spectrum, hessian_density
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import agreement
 from replica_icl.plotting.figure import Data, Figure, Run, main

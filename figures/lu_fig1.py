@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from replica_icl import Ratios, Setting, solve
+from replica_icl.meeting.published import against_theory
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import agreement
 from replica_icl.plotting.figure import Data, Figure, Run, main
 from replica_icl.plotting.task_points import agreement_of, setting_of, task_point
-from replica_icl.published import against_theory
 
 ERRORS = ("e_icl", "e_idg")
 

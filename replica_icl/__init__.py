@@ -15,8 +15,8 @@ _PUBLIC = {
     "Status": "replica_icl.numeric.solution",
     "solve": "replica_icl.numeric.solve",
     "simulate": "replica_icl.simulator.ensemble",
-    "validate": "replica_icl.validation",
-    "derive": "replica_icl.ensembles",
+    "validate": "replica_icl.meeting.validation",
+    "derive": "replica_icl.narration",
 }
 
 __all__ = ["Setting", "__version__", *sorted(set(_PUBLIC) - {"Setting"})]

@@ -232,7 +232,7 @@ def _test_contexts(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _transfer(args: argparse.Namespace, setting: Setting, solution: Any) -> float:
-    from replica_icl.numeric.questions import transfer_error
+    from replica_icl.numeric.questions.optimal_ridge import transfer_error
 
     return transfer_error(setting, solution, **_test_contexts(args))
 
@@ -241,14 +241,14 @@ def _spread(args: argparse.Namespace, point: Any) -> dict[str, float | None]:
     """Standard deviations over samples, None where the saddle point did not converge."""
     if args.level not in (None, "finite-size") or not isinstance(point, Setting):
         raise ParameterError("spread", True, "must be asked for at level finite-size, in raw numbers")
-    from replica_icl.numeric.sample_spread import sample_spread
+    from replica_icl.numeric.questions.sample_spread import sample_spread
 
     found = {name: float(values[0]) for name, values in sample_spread([point]).items()}
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def _optimal_ridge(args: argparse.Namespace) -> int:
-    from replica_icl.numeric.questions import optimal_ridge
+    from replica_icl.numeric.questions.optimal_ridge import optimal_ridge
 
     if _given(args, "ridge"):
         raise ParameterError("ridge", args.ridge, "must not be given with --optimal-ridge, which finds it")
@@ -282,7 +282,7 @@ def _target(args: argparse.Namespace) -> int:
         if _given(args, name):
             raise ParameterError("for", sought, f"must not be mixed with --{name}: ratios or raw numbers, not both")
     setattr(args, sought, SOUGHT[sought])
-    from replica_icl.numeric.target import smallest_ratio, smallest_size
+    from replica_icl.numeric.questions.target import smallest_ratio, smallest_size
 
     point, target = point_from(args), _real("target_error", error) or 0.0
     raw = isinstance(point, Setting)
@@ -315,7 +315,7 @@ def _sem(value: float | None) -> str:
 
 
 def validate_command(args: argparse.Namespace) -> int:
-    from replica_icl.validation import BIAS, Z_MAX, validate
+    from replica_icl.meeting.validation import BIAS, Z_MAX, validate
 
     level = args.level or "finite-size"
     tasks = _task_file(args)
@@ -329,7 +329,7 @@ def validate_command(args: argparse.Namespace) -> int:
 
 
 def derive_command(args: argparse.Namespace) -> int:
-    from replica_icl.ensembles import derive
+    from replica_icl.narration import derive
 
     print(derive(args.name).render(args.format))
     return 0
@@ -368,8 +368,8 @@ def figure_command(args: argparse.Namespace) -> int:
 
 
 def published_command(args: argparse.Namespace) -> int:
-    from replica_icl.published import against_theory, comparison_table
-    from replica_icl.validation import Z_MAX
+    from replica_icl.meeting.published import against_theory, comparison_table
+    from replica_icl.meeting.validation import Z_MAX
 
     realisations, seed = _integer("realisations", args.realisations) or 0, _integer("seed", args.seed) or 0
     rows = against_theory()

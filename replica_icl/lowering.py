@@ -171,7 +171,7 @@ def compiled(ensemble: str, programs: Iterable[Program], share: bool = True) -> 
 
 def main() -> int:
     """Derive every ensemble afresh and write its lowered functions."""
-    from replica_icl.ensembles import PROGRAMS
+    from replica_icl.theory import PROGRAMS
 
     folder = Path(__file__).with_name("lowered")
     for ensemble, programs in PROGRAMS.items():

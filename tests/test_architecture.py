@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "replica_icl"
 LAZY = {name: module.removeprefix("replica_icl.") for name, module in replica_icl._PUBLIC.items()}
 
-DERIVING = ("symbolic", "ensembles", "lowering")
-THEORY = (*DERIVING, "lowered", "numeric", "conventions")
-MEETING = ("validation", "task_agreement", "published", "cells", "cli", "plotting", "sweep", "dataset")
+DERIVING = ("symbolic", "model", "theory", "lowering")
+THEORY = (*DERIVING, "narration", "lowered", "numeric", "conventions")
+MEETING = ("meeting", "cells", "cli", "plotting", "sweep", "dataset")
 INTERFACES = ("<package>",)
 """`import replica_icl` hides what is used of it; only `from replica_icl import name` says so."""
 
@@ -103,19 +103,19 @@ def test_no_module_imports_against_the_flow() -> None:
         ("replica_icl.simulator.fake", "from replica_icl import conventions"),
         ("replica_icl.simulator.fake", "import replica_icl"),
         ("replica_icl.simulator.fake", "from ..numeric import solve"),
-        ("replica_icl.simulator.fake", "from .. import validation"),
+        ("replica_icl.simulator.fake", "from ..meeting import validation"),
         ("replica_icl.simulator.__init__", "from ..symbolic.moments import concentrated_means"),
-        ("replica_icl.simulator.fake", "def late():\n    from replica_icl.ensembles import PROGRAMS"),
+        ("replica_icl.simulator.fake", "def late():\n    from replica_icl.theory import PROGRAMS"),
         ("replica_icl.simulator.fake", "importlib.import_module('replica_icl.symbolic')"),
         ("replica_icl.simulator.fake", "import sympy as sp"),
         ("replica_icl.numeric.fake", "from replica_icl.simulator.ensemble import simulate"),
         ("replica_icl.numeric.fake", "from replica_icl import validate"),
         ("replica_icl.numeric.fake", "from replica_icl.symbolic import symbols"),
-        ("replica_icl.numeric.fake", "from replica_icl.ensembles import PROGRAMS"),
+        ("replica_icl.numeric.fake", "from replica_icl.theory import PROGRAMS"),
         ("replica_icl.numeric.fake", "from replica_icl import lowering"),
         ("replica_icl.numeric.fake", "if x:\n    from sympy import Symbol"),
         ("replica_icl.symbolic.fake", "from replica_icl.simulator import features"),
-        ("replica_icl.ensembles.fake", "from replica_icl.validation import compare"),
+        ("replica_icl.theory.fake", "from replica_icl.meeting.validation import compare"),
         ("replica_icl.lowering", "from replica_icl import simulate"),
         ("replica_icl.lowered.fake", "import replica_icl.simulator"),
         ("replica_icl.conventions", "from replica_icl.simulator.prompts import Prompts"),
@@ -135,7 +135,7 @@ def test_the_walk_sees_a_forbidden_import(module: str, line: str) -> None:
         ("replica_icl.simulator.fake", "from replica_icl import Setting, ParameterError\nfrom .prompts import Prompts"),
         ("replica_icl.numeric.fake", "from replica_icl.lowered import load\nimport numpy, mpmath"),
         ("replica_icl.symbolic.fake", "import sympy as sp\nfrom . import symbols"),
-        ("replica_icl.validation", "from replica_icl import simulate, solve"),
+        ("replica_icl.meeting.validation", "from replica_icl import simulate, solve"),
     ],
 )
 def test_the_walk_lets_an_allowed_import_pass(module: str, line: str) -> None:

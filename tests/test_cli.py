@@ -194,7 +194,7 @@ def test_validate_that_agrees_is_exit_code_zero_and_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a bound that any two numbers satisfy: the verdict and the exit code follow the bound that is stated."""
-    monkeypatch.setattr("replica_icl.validation.Z_MAX", 1e9)
+    monkeypatch.setattr("replica_icl.meeting.validation.Z_MAX", 1e9)
     code, out, _ = run(capsys, "validate", *POINT, *LIMIT, *RUN)
     lines = out.splitlines()
     assert code == 0
@@ -558,7 +558,7 @@ def test_how_tasks_are_drawn_used_and_given(capsys: pytest.CaptureFixture[str], 
 
 
 def test_the_spread_is_asked_for_at_finite_size(capsys: pytest.CaptureFixture[str]) -> None:
-    from replica_icl.numeric.sample_spread import sample_spread
+    from replica_icl.numeric.questions.sample_spread import sample_spread
 
     code, out, _ = run(capsys, "solve", *POINT, "--spread", "--json")
     expected = sample_spread([Setting(D=6, N=12, P=72, ridge=0.05)])

@@ -14,10 +14,10 @@ import pytest
 import sympy as sp
 
 from replica_icl import lowered
-from replica_icl.ensembles import PROGRAMS
 from replica_icl.lowering import Program, compiled, lower, module_source
 from replica_icl.numeric.arithmetic import NUMPY, MpmathArithmetic
 from replica_icl.symbolic.averages import Average
+from replica_icl.theory import PROGRAMS
 
 WRITTEN_WITH = "1.14.0"
 """SymPy of the committed files; another version may order terms in another way."""
@@ -206,16 +206,17 @@ def test_stale_or_missing_file_is_never_used(
 
 def test_fingerprint_changes_with_every_source_of_a_derivation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = Path(lowered.__file__).resolve().parent.parent
-    sources = [*package.glob("symbolic/*.py"), *package.glob("ensembles/*.py"), package / "lowering.py"]
+    sources = [path for part in ("symbolic", "model", "theory") for path in package.rglob(f"{part}/**/*.py")]
+    sources.append(package / "lowering.py")
     for source in sources:
         copy = tmp_path / source.relative_to(package)
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(source.read_bytes())
 
     original = lowered.fingerprint.__wrapped__()
     monkeypatch.setattr(lowered, "_PACKAGE", tmp_path)
     assert lowered.fingerprint.__wrapped__() == original
-    for changed in ("symbolic/attention.py", "ensembles/fresh_tasks.py", "lowering.py"):
+    for changed in ("model/attention/merged.py", "theory/fresh_tasks.py", "lowering.py"):
         text = (tmp_path / changed).read_bytes()
         (tmp_path / changed).write_bytes(text + b"# changed\n")
         assert lowered.fingerprint.__wrapped__() != original

@@ -19,9 +19,8 @@ _log = logging.getLogger(__name__)
 
 @cache
 def fingerprint() -> str:
-    """SHA-256 over every source that takes part in what is lowered: symbolic/, ensembles/ and the lowering."""
-    sources = [*sorted(_PACKAGE.glob("symbolic/*.py")), *sorted(_PACKAGE.glob("ensembles/*.py"))]
-    sources = [path for path in sources if not path.stem.endswith("derivation")]  # these only narrate
+    """SHA-256 over every source that takes part in what is lowered: symbolic/, model/, theory/ and the lowering."""
+    sources = [path for part in ("symbolic", "model", "theory") for path in sorted(_PACKAGE.glob(f"{part}/**/*.py"))]
     digest = hashlib.sha256()
     for source in [*sources, _PACKAGE / "lowering.py"]:
         digest.update(source.relative_to(_PACKAGE).as_posix().encode())
@@ -31,7 +30,7 @@ def fingerprint() -> str:
 
 @cache
 def load(ensemble: str) -> ModuleType:
-    """The lowered functions of one ensemble (a module of `replica_icl.ensembles.PROGRAMS`).
+    """The lowered functions of one ensemble (a module of `replica_icl.theory.PROGRAMS`).
 
     Falls back on a fresh derivation, which takes seconds instead of milliseconds, when the generated file is missing
     or stale.
@@ -44,5 +43,5 @@ def load(ensemble: str) -> ModuleType:
     except ModuleNotFoundError:
         _log.warning("no lowered functions of %s (run `make lower`); deriving them", ensemble)
     compiled = import_module("replica_icl.lowering").compiled
-    programs = import_module("replica_icl.ensembles").PROGRAMS
+    programs = import_module("replica_icl.theory").PROGRAMS
     return compiled(ensemble, programs[ensemble]())

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from replica_icl.errors import ParameterError
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.averages.prompt_nodes import PromptNodes, mean_prompt, prompt_nodes
 from replica_icl.numeric.limit import classify
 from replica_icl.numeric.next_order import next_order
-from replica_icl.numeric.prompt_law import PromptNodes, mean_prompt, prompt_nodes
 from replica_icl.numeric.saddle import Points, chunks, newton, saddle_point
 from replica_icl.numeric.solution import Solution, Status, solution_of
 from replica_icl.setting import Setting

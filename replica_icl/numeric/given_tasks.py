@@ -1,7 +1,7 @@
 """Solving the theory of a given set of tasks at finite D, N and P: matrix order parameters on the context side.
 
 log Z = (D/2) [log det V + tr V^-1 C] - (P lambda_0 / 2) [D tr V + D tr C + |M|^2] + P sum_k pi_k phi_k  at beta = P,
-with pi_k the share of prompts of task k and phi_k a prompt's term (`ensembles.given_tasks`), a function of
+with pi_k the share of prompts of task k and phi_k a prompt's term (`theory.given_tasks`), a function of
 tr(F V), tr(F G), u.M w/sqrt(D) and e.M w/sqrt(D), where G = C + M M^T / D and F runs over four matrices per task. So
 stationarity in C, M and V, the only step that is written here in matrix form, reads
 
@@ -27,7 +27,7 @@ from replica_icl.conventions import ratios
 from replica_icl.errors import ParameterError
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.prompt_law import PromptNodes, factor_rules
+from replica_icl.numeric.averages.prompt_nodes import PromptNodes, factor_rules
 from replica_icl.numeric.solution import Solution, Status, solution_of
 from replica_icl.numeric.task_diversity import solve_task_diversity
 from replica_icl.setting import Setting, check_integer

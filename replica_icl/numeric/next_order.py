@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.prompt_law import PromptNodes
+from replica_icl.numeric.averages.prompt_nodes import PromptNodes
 from replica_icl.numeric.saddle import ELEMENTS, Points, chunks
 
 Array = NDArray[np.floating[Any]]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.averages.prompt_nodes import PromptNodes
 from replica_icl.numeric.limit import imbalance
-from replica_icl.numeric.prompt_law import PromptNodes
 from replica_icl.setting import Setting
 
 Array = NDArray[np.floating[Any]]
@@ -34,7 +34,7 @@ LARGEST_STEP = 3.0
 class Points:
     """Control parameters of points with the same prompt law, each of shape (points, 1).
 
-    c and field are the units of `ensembles.fresh_tasks`: c = 1 and field = lambda_0, or for the minimum-norm ground
+    c and field are the units of `theory.fresh_tasks`: c = 1 and field = lambda_0, or for the minimum-norm ground
     state c = 0 and field = 1.
     """
 

@@ -59,7 +59,7 @@ def solve_task_diversity(point: Ratios, sizes: Any = None, functions: ModuleType
     Returns:
         Solution at level "limit", of the shape that the ratios broadcast to.
     """
-    functions = functions or load("finite_diversity")
+    functions = functions or load("task_diversity")
     shape = point.shape
     flat = [np.ravel(np.broadcast_to(np.asarray(getattr(point, name), dtype=float), shape)) for name in NAMES]
     pieces = [_solve_piece(functions, *(x[i : i + CHUNK] for x in flat)) for i in range(0, flat[0].size, CHUNK)] or [

@@ -33,7 +33,7 @@ from replica_icl.simulator.storage import write_whole
 
 Data = dict[str, Any]
 
-CODE = (*("cells", "setting", "conventions", "numeric", "lowered", "simulator"), "plotting/entries", "task_agreement")
+CODE = ("cells", "setting", "conventions", "numeric", "lowered", "simulator", "plotting/entries", "meeting/task_sets")
 """Parts of the package that decide what is in a cell, besides the script."""
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ function of the stability matrix I - X, and has three parts:
 
 Every part is a sum over eigenvalues of the replica matrices. There are n - 1 equal ones, and one that also carries what
 the replicas share; so that as n -> 0 a function phi of one replica's fluctuations becomes phi and its derivative along
-the shared part. `ensembles.fresh_tasks_next_order_derivation` checks it against exact moments and Wishart determinants,
+the shared part. `narration.fresh_tasks_next_order` checks it against exact moments and Wishart determinants,
 derivations/09 against simulation.
 """
 

@@ -16,8 +16,8 @@ from replica_icl.conventions import Ratios, setting_at
 from replica_icl.errors import ParameterError, SolveError
 from replica_icl.lowered import load
 from replica_icl.numeric import finite_size
+from replica_icl.numeric.averages.prompt_nodes import PromptNodes, mean_prompt, prompt_nodes
 from replica_icl.numeric.finite_size import TOLERANCE, solve_finite_size
-from replica_icl.numeric.prompt_law import PromptNodes, mean_prompt, prompt_nodes
 from replica_icl.numeric.solution import Solution, Status
 from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting

@@ -18,7 +18,7 @@ from replica_icl.errors import ParameterError
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import MpmathArithmetic
 from replica_icl.numeric.limit import CHUNK, TOLERANCE, solve_limit
-from replica_icl.numeric.refine import refine_limit
+from replica_icl.numeric.questions.precision import refine_limit
 from replica_icl.numeric.solution import Status
 from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting

@@ -47,7 +47,7 @@ def test_given_tasks_are_used_uniformly() -> None:
     assert np.all(np.abs(counts - n / 4) < Z_MAX * np.sqrt(n * 3 / 16))
 
 
-def test_finite_diversity_draws_k_distinct_tasks_shared_by_all_batches(
+def test_task_diversity_draws_k_distinct_tasks_shared_by_all_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "BATCH_BYTES", 8 * 7 * 5 * 10)

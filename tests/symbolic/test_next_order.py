@@ -2,10 +2,10 @@
 
 import sympy as sp
 
-from replica_icl.ensembles.fresh_tasks import EXTRA_PAIRINGS, derive_fresh_tasks
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import concentrate
 from replica_icl.symbolic.next_order import fluctuation_entropy
+from replica_icl.theory.fresh_tasks import EXTRA_PAIRINGS, derive_fresh_tasks
 
 THEORY = derive_fresh_tasks()
 SCALARS = dict(zip(s.SCALARS, (sp.Rational(x, 10) for x in (9, 11, 8, 14, 12)), strict=True))

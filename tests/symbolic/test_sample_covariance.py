@@ -2,11 +2,11 @@
 
 import sympy as sp
 
-from replica_icl.ensembles.fresh_tasks import ORDER_PARAMETERS, derive_fresh_tasks
-from replica_icl.ensembles.sample_spread import ACROSS, OTHER, covariance
 from replica_icl.symbolic import sample_covariance
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import concentrate
+from replica_icl.theory.fresh_tasks import ORDER_PARAMETERS, derive_fresh_tasks
+from replica_icl.theory.sample_spread import ACROSS, OTHER, covariance
 
 FIRST, SECOND, CROSS = (sp.Rational(7, 3), sp.Rational(2, 5)), (sp.Rational(9, 4), sp.Rational(3, 7)), sp.Rational(1, 3)
 

@@ -3,11 +3,11 @@
 import pytest
 import sympy as sp
 
-from replica_icl.ensembles.common_derivation import agree
-from replica_icl.ensembles.fresh_tasks import derive_fresh_tasks
+from replica_icl.narration.common import agree
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
 from replica_icl.symbolic.stability import replicon_direction, replicon_matrix, smallest_eigenvalue
+from replica_icl.theory.fresh_tasks import derive_fresh_tasks
 
 
 @pytest.mark.parametrize("n", [4, 5, 6])

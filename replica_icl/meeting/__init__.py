@@ -1,0 +1,1 @@
+"""Where theory, simulation and published numbers meet."""

@@ -1,0 +1,1 @@
+"""Quadrature of the prompt law."""

@@ -1,0 +1,287 @@
+"""Fresh tasks: every pre-training prompt has a task of its own, w ~ N(0, I_D) (Li et al., arXiv:2408.02288).
+
+This file states the ensemble, i.e. its weight blocks, order parameters and residuals, and hands them to the replica
+machinery. The average over a prompt's scalars (T, omega, c.w/sqrt(D), |c|^2, l) stays unevaluated: which law they
+follow is decided when the expressions are lowered (exact prompt law) or concentrated (thermodynamic limit).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import sympy as sp
+
+from replica_icl.lowering import Program
+from replica_icl.model.attention.merged import ResidualCovariance, residual_covariance
+from replica_icl.model.prompts import gaussian as prompt_law
+from replica_icl.symbolic import symbols as s
+from replica_icl.symbolic.averages import Average, expand_averages, split_averages
+from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss, WeightBlock
+from replica_icl.symbolic.moments import scalar_moment
+from replica_icl.symbolic.next_order import NextOrder, next_order
+from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
+from replica_icl.symbolic.saddle import SaddlePoint
+from replica_icl.symbolic.stability import replicon_matrix, smallest_eigenvalue
+
+ORDER_PARAMETERS = (s.m, s.q, s.V, s.u, s.V_u)
+
+EXTRA_PAIRINGS = sp.Matrix([[6, 6], [6, 0]])
+"""Pairings of (s . s')^4 beyond the three of a Gaussian vector, per pair of weight blocks (tokens, last row): s is the
+product of a context and a query, whose entries pair on their own, 3 x 3 - 3; the last entry of a context is one number,
+1 x 3 - 3. Counted from moments by `narration.fresh_tasks_next_order`."""
+
+
+@dataclass(frozen=True)
+class FreshTasks:
+    """The theory of fresh tasks at finite D, N, P, with the prompt average unevaluated.
+
+    Attributes:
+        covariance: residual covariance of two replicas, from the forward pass.
+        entropic: weights and ridge; blocks: the D^2 weights on tokens (m, q, V) and the D of the last row (u, V_u).
+        energetic: prompts and squared loss.
+    """
+
+    covariance: ResidualCovariance
+    entropic: GaussianPrior
+    energetic: SquaredLoss
+
+    @property
+    def free_entropy(self) -> sp.Expr:
+        """log Z over the D^2 + D acting weights, to be extremised over the order parameters."""
+        return self.entropic.free_entropy() + self.energetic.free_entropy()
+
+    @property
+    def saddle(self) -> SaddlePoint:
+        return SaddlePoint(self.free_entropy, ORDER_PARAMETERS)
+
+    @property
+    def observables(self) -> dict[str, sp.Expr]:
+        """Observables at the saddle, each from a source field or a derivative of the same free energy.
+
+        e_icl, train_error: squared residual of the mean weights (two different replicas), on new and on training
+        prompts. e_gibbs, train_gibbs: the same for one Gibbs sample (a replica with itself). weight_norm: |W|^2 of
+        the mean weights. contrast: tr W / (|W| sqrt(D + 1)) over the full matrix (Li et al., Fig. 4a).
+        """
+        test, training = self.energetic.source(), self.energetic.tilted_residuals()
+        norm = sum((b.scale * b.overlap.off_diagonal for b in self.entropic.blocks), sp.S.Zero)
+        return {
+            "e_icl": Average(test.off_diagonal, s.SCALARS),
+            "train_error": Average(training.off_diagonal, s.SCALARS),
+            "e_gibbs": Average(test.diagonal, s.SCALARS),
+            "train_gibbs": Average(training.diagonal, s.SCALARS),
+            "weight_norm": norm,
+            "contrast": s.D * s.m / sp.sqrt((s.D + 1) * norm),
+        }
+
+    @property
+    def replicon(self) -> sp.Matrix:
+        """Stability matrix I - X over the two weight blocks; stable while its eigenvalues are positive."""
+        return replicon_matrix(self.entropic, self.energetic)
+
+    @property
+    def linear_rule(self) -> sp.Expr:
+        """The multiple of the identity that the prompts ask for: c.w regressed on |c|^2, as the fluctuations weigh it.
+
+        W minus this rule is what fluctuations of the overlaps see. With it, those of m and of Q are independent.
+        """
+        T, a, weight = s.query_norm, s.context_norm, (self.energetic.shrinkage / self.energetic.identity) ** 2
+        aligned, norm = (Average(T**2 * a * x * weight, s.SCALARS) for x in (s.aligned, a))
+        return aligned / norm
+
+    @property
+    def next_order(self) -> NextOrder:
+        """What fluctuations around the saddle point add to the free entropy, of relative order 1/D^2."""
+        rule = self.linear_rule
+        return next_order(self.entropic, self.energetic, (s.q - 2 * rule * s.m + rule**2, s.u), EXTRA_PAIRINGS)
+
+
+def derive_fresh_tasks(covariance: ResidualCovariance | None = None) -> FreshTasks:
+    """Derive the theory of fresh tasks.
+
+    Args:
+        covariance: residual covariance of the forward pass; by default the one of linear attention.
+    """
+    covariance = covariance or residual_covariance()
+    tokens = ReplicaSymmetric(s.q + s.V, s.q)
+    last_row = ReplicaSymmetric(s.u + s.V_u, s.u)
+    residuals = ReplicaSymmetric(
+        covariance.entry(s.m, s.m, tokens.diagonal, last_row.diagonal),
+        covariance.entry(s.m, s.m, tokens.off_diagonal, last_row.off_diagonal),
+    )
+    return FreshTasks(
+        covariance=covariance,
+        entropic=GaussianPrior(
+            (
+                WeightBlock("tokens", s.D**2, s.D, tokens, s.m),
+                WeightBlock("last row", s.D, sp.S.One, last_row, sp.S.Zero),
+            )
+        ),
+        energetic=SquaredLoss(residuals),
+    )
+
+
+unit = sp.Symbol("c", nonnegative=True)
+field, last_row_field = sp.symbols("field field_u", nonnegative=True)
+"""m, q and u do not depend on beta and V is proportional to 1/beta, so the saddle is solved at the beta = P/c that
+suits it, where a block's ridge is c times its field: c = 1 in general, and c -> 0 at field = 1 for the minimum-norm
+ground state, whose V diverges in other units.
+"""
+last_row_ridge = sp.Symbol("lambda_u", nonnegative=True)
+"""Ridge of the last row, where it is not lambda_0."""
+
+
+def with_ridges(theory: FreshTasks, *ridges: sp.Expr) -> FreshTasks:
+    """The same theory with a ridge of its own for each weight block."""
+    blocks = tuple(replace(b, ridge=r) for b, r in zip(theory.entropic.blocks, ridges, strict=True))
+    return replace(theory, entropic=replace(theory.entropic, blocks=blocks))
+
+
+def in_response_units(theory: FreshTasks) -> FreshTasks:
+    """The same theory at beta = P / c, written so that c = 0 is regular."""
+    theory = with_ridges(theory, field, last_row_field)
+    return replace(
+        theory,
+        entropic=replace(theory.entropic, inverse_temperature=s.P),
+        energetic=replace(theory.energetic, inverse_scale=sp.S.One, identity=unit),
+    )
+
+
+def _terms(expression: sp.Expr) -> tuple[sp.Expr, ...]:
+    return sp.Add.make_args(expand_averages(expression))
+
+
+def _balance(name: str, equation: sp.Expr) -> dict[str, sp.Expr]:
+    """What is left of an equation, and the sum of the sizes of its terms."""
+    terms = _terms(equation)
+    return {
+        f"left_{name}": sp.Add(*terms, evaluate=False),
+        f"size_{name}": sp.Add(*(sp.Abs(term) for term in terms), evaluate=False),
+    }
+
+
+def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
+    """The functions that the finite-size solver runs: averages over the prompt law stay open."""
+    theory = theory or derive_fresh_tasks()
+    response = in_response_units(theory)
+    equations = response.saddle.equations
+    sizes = (s.D, s.P, unit, field, last_row_field)
+    blocks = theory.entropic.blocks
+    # (self-overlap, its fluctuation, weights per 2/V) of each block; d/dq and d/du hold V and V_u alone.
+    pairs = ((s.q, s.V, blocks[0].count), (s.u, s.V_u, blocks[1].count))
+
+    balances = {x: expand_averages(2 * x / count * equations[y]) for y, x, count in pairs}
+    fluctuations = Program(
+        name="fluctuations",
+        summary="Saddle-point equations d/dq and d/du in units of their entropic part, and their logarithmic Jacobian.",
+        arguments=(s.V, s.V_u, *sizes),
+        outputs={
+            **{f"left_{x}": balance for x, balance in balances.items()},
+            **{f"d{x}_d{y}": expand_averages(y * balances[x].diff(y)) for x in balances for y in balances},
+        },
+    )
+
+    # m from d/dm, linear; q and u from d/dV - d/dq and d/dV_u - d/du, linear in both with the stability matrix.
+    at_zero = {s.q: 0, s.u: 0}
+    in_m = expand_averages(equations[s.m])
+    overlap = -in_m.subs(s.m, 0) / in_m.diff(s.m)
+    linear = [expand_averages(-2 * x**2 / count * (equations[x] - equations[y])) for y, x, count in pairs]
+    matrix = [[equation.diff(y) for y in (s.q, s.u)] for equation in linear]
+    constant = [-equation.subs(at_zero) for equation in linear]
+    a11, a12, a21, a22, b1, b2 = sp.symbols("A11 A12 A21 A22 B1 B2", real=True)
+    order = sp.Matrix([[a11, a12], [a21, a22]]).LUsolve(sp.Matrix([b1, b2]))
+    order_parameters = Program(
+        name="order_parameters",
+        summary="m, q, u at given V, V_u, and observables of the mean weights.",
+        arguments=(s.V, s.V_u, *sizes, s.noise),
+        definitions=(
+            (s.m, overlap),
+            *zip((a11, a12, a21, a22), (x for row in matrix for x in row), strict=True),
+            *zip((b1, b2), constant, strict=True),
+            (s.q, sp.factor(order[0])),
+            (s.u, sp.factor(order[1])),
+        ),
+        outputs={
+            "m": s.m,
+            "q": s.q,
+            "u": s.u,
+            **{x: expand_averages(response.observables[x]) for x in ("e_icl", "train_error", "contrast")},
+            "replicon": smallest_eigenvalue(response.replicon),
+        },
+    )
+    stationarity = Program(
+        name="stationarity",
+        summary="Per order parameter: what is left of its saddle-point equation, and the sum of the terms' sizes.",
+        arguments=(*ORDER_PARAMETERS, *sizes, s.noise),
+        outputs={k: v for x, equation in equations.items() for k, v in _balance(str(x), equation).items()},
+    )
+    warm = {s.inverse_scale: s.beta / s.P}
+    theory = with_ridges(theory, s.ridge, last_row_ridge)
+    thermal = Program(
+        name="thermal",
+        summary="Observables of a Gibbs sample at inverse temperature beta, and log Z over the acting weights.",
+        arguments=(*ORDER_PARAMETERS, s.D, s.P, s.ridge, last_row_ridge, s.noise, s.beta),
+        outputs={
+            **{name: theory.observables[name].subs(warm) for name in ("e_gibbs", "train_gibbs")},
+            "log_Z": (log_partition := theory.free_entropy.subs(warm)),
+            "entropy": log_partition - s.beta * log_partition.diff(s.beta),
+        },
+    )
+    test_error = theory.observables["e_icl"]
+    transfer = Program(
+        name="transfer",
+        summary="e_icl of given overlaps on prompts of another context length N and noise rho, from exact moments.",
+        arguments=(s.m, s.q, s.u, s.D, s.N, s.noise),
+        outputs={"e_icl": expand_averages(test_error).replace(lambda e: isinstance(e, Average), _exact_mean)},
+    )
+    first = _next_order(response)
+    return (*prompt_law.programs(), fluctuations, order_parameters, stationarity, thermal, transfer, first)
+
+
+def _next_order(response: FreshTasks) -> Program:
+    """The first correction of the saddle point and of what is measured at it, as the pieces of a linear system.
+
+    With Psi the free entropy and Psi_1 its next order, the saddle moves by -(Psi'')^-1 Psi_1', and an observable by its
+    slope times that and by what it gains from Psi_1 itself: training errors are -(2/P) d/db, at fixed b P lambda_0.
+    """
+    b = s.inverse_scale
+    correction = replace(response, energetic=replace(response.energetic, inverse_scale=b)).next_order
+    total = correction.thermal + correction.shared
+    at_one = {b: sp.S.One}
+    observables = {name: response.observables[name] for name in ("e_icl", "train_error", "contrast")}
+    for thermal, gibbs, mean in (("test", "e_gibbs", "e_icl"), ("training", "train_gibbs", "train_error")):
+        observables[f"thermal_{thermal}"] = response.observables[gibbs] - observables[mean]
+    measured = -2 * unit / s.P
+    pairs = [(x, y) for i, x in enumerate(ORDER_PARAMETERS) for y in ORDER_PARAMETERS[i:]]
+    outputs = {
+        "thermal": correction.thermal.subs(at_one),
+        "shared": correction.shared.subs(at_one),
+        **{f"gradient_{x}": total.diff(x).subs(at_one) for x in ORDER_PARAMETERS},
+        **{f"hessian_{x}_{y}": response.free_entropy.diff(x, y) for x, y in pairs},
+        **{f"{name}_by_{x}": value.diff(x) for name, value in observables.items() for x in ORDER_PARAMETERS},
+        "train_error_gain": measured * correction.shared.diff(b).subs(at_one),
+        "thermal_training_gain": measured * correction.thermal.diff(b).subs(at_one),
+    }
+    return Program(
+        name="next_order",
+        summary="Next order of the free entropy: its value, slopes and curvatures at the saddle, and of observables.",
+        arguments=(*ORDER_PARAMETERS, s.D, s.P, unit, field, last_row_field, s.noise),
+        outputs={name: split_averages(with_denominators_alike(sp.sympify(value))) for name, value in outputs.items()},
+    )
+
+
+def with_denominators_alike(expression: sp.Expr) -> sp.Expr:
+    """Denominators inside averages multiplied out, so that equal ones are seen to be equal and shared."""
+
+    def multiplied_out(average: Average) -> sp.Expr:
+        integrand = average.integrand.replace(
+            lambda e: e.is_Pow and e.base.is_Add, lambda e: sp.Pow(sp.expand(e.base), e.exp)
+        )
+        return Average(integrand, average.variables)
+
+    return expression.replace(lambda e: isinstance(e, Average), multiplied_out)
+
+
+def _exact_mean(average: Average) -> sp.Expr:
+    """The average of a product of scalars, by Wick's theorem."""
+    powers = average.integrand.as_powers_dict()
+    return scalar_moment(*(scalar for scalar, power in powers.items() for _ in range(int(power))))

@@ -1,0 +1,86 @@
+"""Other test contexts and the best ridge, against simulation and against neighbouring ridges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from replica_icl import ParameterError, Setting, solve
+from replica_icl.conventions import Ratios
+from replica_icl.numeric.questions.optimal_ridge import optimal_ridge, transfer_error
+from replica_icl.simulator.observables import icl_error
+from replica_icl.simulator.realisation import realise
+
+SETTING = Setting(D=10, N=20, P=300, ridge=0.05, noise=0.25)
+
+
+def test_transfer_to_the_training_contexts_is_the_test_error() -> None:
+    solution = solve(SETTING, tolerance=1e-9)
+    assert transfer_error(SETTING, solution) == pytest.approx(solution.e_icl, rel=1e-8)
+
+
+@pytest.mark.parametrize(("N", "noise"), [(20, 0.25), (80, 0.25), (20, 0.0), (5, 1.0)])
+def test_transfer_to_other_contexts_agrees_with_simulation(N: int, noise: float) -> None:
+    # 60 realisations fix the standard error at about 1 %; 4 of them plus 0.1/D relative.
+    solution = solve(SETTING)
+    errors = [icl_error(realise(SETTING, seed=11, realisation=r).ground.W, N, noise) for r in range(60)]
+    sem = np.std(errors, ddof=1) / np.sqrt(len(errors))
+    theory = transfer_error(SETTING, solution, N, noise)
+    assert abs(np.mean(errors) - theory) < 4 * sem + 0.1 / SETTING.D * theory
+
+
+def test_longer_test_contexts_help_and_noise_hurts() -> None:
+    solution = solve(SETTING)
+    assert transfer_error(SETTING, solution, N=200) < transfer_error(SETTING, solution)
+    assert transfer_error(SETTING, solution, noise=1.0) > transfer_error(SETTING, solution)
+
+
+def test_optimal_ridge_beats_its_neighbours() -> None:
+    best = optimal_ridge(SETTING)
+    assert best.interior
+    around = solve([replace(SETTING, ridge=best.ridge * factor) for factor in (0.8, 1.25)])
+    assert np.all(around.e_icl > best.test_error)
+
+
+def test_optimal_ridge_is_the_limits_at_large_dimension() -> None:
+    D, lams = 2000, np.geomspace(0.05, 5, 4001)
+    best = optimal_ridge(Setting(D=D, N=2 * D, P=2 * D**2, ridge=1.0, noise=0.25), lowest=1e-6, highest=1e-1)
+    limit = solve(Ratios(alpha=2.0, nu=2.0, lam=lams, noise=0.25))
+    expected = lams[np.argmin(limit.e_icl)]
+    # Corrections are O(1/D) = 5e-4 with a coefficient of order ten: 3 %.
+    assert best.ridge * D == pytest.approx(expected, rel=0.03)
+    assert best.test_error == pytest.approx(limit.e_icl.min(), rel=0.01)
+
+
+def test_a_range_without_the_optimum_is_reported() -> None:
+    assert not optimal_ridge(SETTING, lowest=10.0, highest=100.0).interior
+
+
+@pytest.mark.parametrize(("N", "noise", "name"), [(0, None, "test_N"), (None, -1.0, "test_noise")])
+def test_bad_test_contexts_are_named(N: int | None, noise: float | None, name: str) -> None:
+    with pytest.raises(ParameterError, match=name):
+        transfer_error(SETTING, solve(SETTING), N, noise)
+
+
+def test_other_test_contexts_need_the_finite_size_level() -> None:
+    with pytest.raises(ParameterError, match="finite-size"):
+        transfer_error(SETTING, solve(SETTING, level="limit"), 10)
+
+
+def test_the_estimated_error_has_the_size_of_what_is_seen() -> None:
+    """Measured with 1500 realisations at D = 10, N = 20, P = 90, ridge 1e-3: train_error 11 +- 2 % off, e_icl 2 %."""
+    solution = solve(Setting(D=10, N=20, P=90, ridge=1e-3))
+    assert 0.05 < solution.theory_error["train_error"] / solution.train_error < 0.3
+    assert 0.005 < solution.theory_error["e_icl"] / solution.e_icl < 0.05
+
+
+def test_the_estimated_error_falls_like_the_inverse_number_of_weights() -> None:
+    settings = [Setting(D=D, N=2 * D, P=2 * D**2, ridge=1 / D) for D in (50, 100, 200, 400)]
+    solution = solve(settings)
+    for name in ("e_icl", "train_error", "q"):
+        relative = solution.theory_error[name] / getattr(solution, name)
+        ratios = relative[:-1] / relative[1:]
+        assert np.all(np.abs(ratios - 4) < 0.6), name
+        assert abs(ratios[-1] - 4) < abs(ratios[0] - 4)

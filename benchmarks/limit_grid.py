@@ -16,12 +16,12 @@ import numpy as np
 import scipy
 from scipy.optimize import root
 
-from replica_icl.conventions import Ratios
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.limit import TOLERANCE, classify, imbalance
 from replica_icl.numeric.solution import Status
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import Ratios
 
 EQUATIONS = ("m", "q", "v")
 START = (0.5, 0.5, 0.0)

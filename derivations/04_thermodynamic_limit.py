@@ -10,8 +10,8 @@ import mpmath
 import numpy as np
 import sympy as sp
 
-from replica_icl.conventions import Ratios
 from replica_icl.numeric.limit import solve_limit
+from replica_icl.ratios import Ratios
 from replica_icl.symbolic import moments
 from replica_icl.symbolic import symbols as s
 from replica_icl.theory.fresh_tasks_limit import (

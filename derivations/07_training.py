@@ -9,9 +9,9 @@ import mpmath
 import numpy as np
 import sympy as sp
 
-from replica_icl.conventions import Ratios
 from replica_icl.numeric.limit import solve_limit
 from replica_icl.numeric.questions.gradient_flow import end_point, gradient_flow, marchenko_pastur
+from replica_icl.ratios import Ratios
 
 x, lam, tau, alpha, a = sp.symbols("x lambda tau alpha a", positive=True)
 start2, signal2, noise2 = sp.symbols("sigma_0^2 b^2 sigma^2", positive=True)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from replica_icl import Setting, solve
-from replica_icl.conventions import ratios
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import agreement, z_scores
 from replica_icl.plotting.figure import Data, Figure, Run, main
+from replica_icl.ratios import ratios
 from replica_icl.simulator.hamiltonian import hamiltonian
 from replica_icl.simulator.observables import context_moments
 from replica_icl.simulator.optimisers import Training

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Setting": "replica_icl.setting",
     "ParameterError": "replica_icl.errors",
-    "Ratios": "replica_icl.conventions",
+    "Ratios": "replica_icl.ratios",
     "Solution": "replica_icl.numeric.solution",
     "Status": "replica_icl.numeric.solution",
     "solve": "replica_icl.numeric.solve",

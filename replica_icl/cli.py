@@ -113,7 +113,7 @@ def point_from(args: argparse.Namespace) -> Any:
         return setting_from(args)
     if args.level not in (None, "limit"):
         raise ParameterError("level", args.level, "must be limit when ratios are given; other levels need raw numbers")
-    from replica_icl.conventions import Ratios
+    from replica_icl.ratios import Ratios
 
     _required(args, ("alpha", "nu", "lam"), "(the limit needs --alpha, --nu and --lam)")
     values = {name: _real(name, getattr(args, name)) for name in ("alpha", "nu", "lam", "kappa")}

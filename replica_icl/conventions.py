@@ -1,4 +1,4 @@
-"""To and from other people's units, and the ratios of the thermodynamic limit.
+"""To and from other people's units.
 
 `Setting` is in the units of Li et al. with features divided by N; each function below says what the other convention
 means physically. This module belongs to the theory's side: the simulator knows nothing of it.
@@ -6,133 +6,12 @@ means physically. This module belongs to the theory's side: the simulator knows 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from replica_icl.errors import ParameterError
-from replica_icl.setting import Setting, check_real
-
-
-def _checked(name: str, value: Any, *, positive: bool = False, infinite: bool = False) -> Any:
-    """A number, or a float array of numbers, that is not NaN and not negative."""
-    try:
-        given = np.asarray(value)
-    except ValueError:  # rows of different lengths
-        raise ParameterError(name, value, "must be a number or an array of numbers") from None
-    if given.ndim == 0:
-        return check_real(name, given.item(), positive=positive, infinite=infinite)
-    if given.dtype.kind not in "iuf":
-        raise ParameterError(name, value, "must be a number or an array of numbers")
-    array = given.astype(float)
-    bad = np.isnan(array) | (array < 0) | ((array == 0) & positive) | (np.isinf(array) & (not infinite))
-    if bad.any():
-        check_real(name, float(array[bad].flat[0]), positive=positive, infinite=infinite)
-    array.setflags(write=False)
-    return array
-
-
-@dataclass(frozen=True)
-class Ratios:
-    """Control parameters of the thermodynamic limit; each a number or an array, broadcast against each other.
-
-    Attributes:
-        alpha: P / D^2, pre-training prompts per weight, > 0.
-        nu: N / D, context length per dimension, > 0.
-        lam: lambda_0 D, the ridge at its thermodynamic scale, >= 0.
-        noise: rho, variance of the label noise, >= 0.
-        beta_tilde: beta / D^2, inverse temperature at its thermodynamic scale; infinity: ground state.
-        kappa: K / D, task diversity; None: every prompt has its own task.
-        minimum_norm: at lam = 0 below alpha = 1 the ground state is not unique; True asks for the one of least norm.
-
-    Raises:
-        ParameterError: naming the field, its value and what is allowed.
-    """
-
-    alpha: Any
-    nu: Any
-    lam: Any
-    noise: Any = 0.0
-    beta_tilde: Any = math.inf
-    kappa: Any = None
-    minimum_norm: bool = False
-
-    def __post_init__(self) -> None:
-        checks: dict[str, dict[str, bool]] = {
-            "alpha": {"positive": True},
-            "nu": {"positive": True},
-            "lam": {},
-            "noise": {},
-            "beta_tilde": {"positive": True, "infinite": True},
-        }
-        if self.kappa is not None:
-            checks["kappa"] = {"positive": True}
-        for name, how in checks.items():
-            object.__setattr__(self, name, _checked(name, getattr(self, name), **how))
-        try:
-            shape = self.shape
-        except ValueError:
-            shapes = {f.name: np.shape(getattr(self, f.name)) for f in fields(self)}
-            raise ParameterError("alpha", shapes["alpha"], f"arrays must broadcast; shapes are {shapes}") from None
-        degenerate = np.broadcast_to((np.asarray(self.lam) == 0) & (np.asarray(self.alpha) < 1), shape)
-        if degenerate.any() and not self.minimum_norm:
-            raise ParameterError(
-                "lam",
-                0.0,
-                "must be positive below alpha = 1: the ground state is not unique (ask for the minimum-norm "
-                "solution by name, or give a ridge)",
-            )
-        if np.any(degenerate & np.isfinite(self.beta_tilde)):
-            raise ParameterError("beta_tilde", self.beta_tilde, "must be inf at lam = 0 below alpha = 1")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the grid that the arrays broadcast to; () for one point."""
-        values = (self.alpha, self.nu, self.lam, self.noise, self.beta_tilde, self.kappa)
-        return np.broadcast_shapes(*(np.shape(v) for v in values if v is not None))
-
-
-def ratios(setting: Setting) -> Ratios:
-    """alpha = P/D^2, nu = N/D, kappa = K/D, lam = lambda_0 D and beta_tilde = beta/D^2 of a setting."""
-    D = setting.D
-    alpha = setting.P / D**2
-    return Ratios(
-        alpha=alpha,
-        nu=setting.N / D,
-        lam=setting.ridge * D,
-        noise=setting.noise,
-        beta_tilde=setting.beta / D**2,
-        kappa=None if setting.K is None else setting.K / D,
-        # Between D^2 and D (D + 1) prompts the limit is above its transition although the finite system is below.
-        minimum_norm=setting.minimum_norm,
-    )
-
-
-def setting_at(point: Ratios, D: int) -> Setting:
-    """The setting of dimension D with the ratios of one `point`, the inverse of `ratios`.
-
-    Raises:
-        ParameterError: if N = nu D, P = alpha D^2 or K = kappa D is no integer.
-    """
-
-    def integer(name: str, value: float) -> int:
-        nearest = round(value)
-        if not math.isclose(value, nearest, rel_tol=1e-9):
-            raise ParameterError(name, value, f"must be an integer; at D = {D} these ratios give a fraction")
-        return nearest
-
-    return Setting(
-        D=D,
-        N=integer("N", point.nu * D),
-        P=integer("P", point.alpha * D**2),
-        ridge=point.lam / D,
-        noise=point.noise,
-        beta=point.beta_tilde * D**2,
-        K=None if point.kappa is None else integer("K", point.kappa * D),
-        minimum_norm=point.minimum_norm,
-    )
+from replica_icl.parameters import check_real
+from replica_icl.ratios import Ratios
+from replica_icl.setting import Setting
 
 
 def ridge_from_li(ridge: float, N: int) -> float:

@@ -1,4 +1,4 @@
-"""The raw numbers of one experiment. Theory and simulation share this type and nothing else.
+"""The raw numbers of one experiment, or of a grid of them. Theory and simulation share this type and nothing else.
 
 There is no scaling in it: no ratio, no factor of D. The theory and the simulator each put their own
 powers of D in, so that a scaling mistake cannot be made once and agree with itself.
@@ -7,49 +7,22 @@ powers of D in, so that a scaling mistake cannot be made once and agree with its
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from typing import Any
 
 from replica_icl.errors import ParameterError
+from replica_icl.parameters import LARGEST_SIZE, SETTING, Broadcasting, check_integer, check_real
+
+__all__ = ["LARGEST_SIZE", "Setting", "check_integer", "check_real"]
 
 
-def check_integer(name: str, value: object, least: int) -> int:
-    """Return `value` as an int, or raise `ParameterError` when it is no integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ParameterError(name, value, f"must be an integer of at least {least}")
-    return int(value)
+@dataclass(frozen=True, eq=False)
+class Setting(Broadcasting):
+    """Experiments in raw numbers, in the units of Li et al. with features divided by N.
 
-
-def check_real(name: str, value: object, *, positive: bool = False, infinite: bool = False) -> float:
-    """Return `value` as a float, or raise `ParameterError` when it is NaN, negative or not a number.
-
-    Args:
-        positive: zero is not allowed either.
-        infinite: positive infinity is allowed.
-    """
-    wanted = ("must be a positive number" if positive else "must be a number of at least 0") + (
-        " or inf" if infinite else ""
-    )
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ParameterError(name, value, wanted)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if math.isnan(number) or number < 0 or (positive and number == 0):
-        raise ParameterError(name, value, wanted)
-    if math.isinf(number) and not infinite:
-        raise ParameterError(name, value, wanted)
-    return number
-
-
-LARGEST_SIZE = 10**15
-"""Above it integers are no longer exact as floating-point numbers."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One experiment in raw numbers, in the units of Li et al. with features divided by N.
+    Every field is a number, or a list or array of numbers; arrays broadcast together as NumPy's do, to a grid of
+    experiments. Two settings are equal if their numbers are.
 
     Attributes:
         D: token dimension, integer >= 2.
@@ -66,46 +39,76 @@ class Setting:
         ParameterError: naming the field, its value and what is allowed.
     """
 
-    D: int
-    N: int
-    P: int
-    ridge: float
-    noise: float = 0.0
-    beta: float = math.inf
-    K: int | None = None
-    minimum_norm: bool = False
+    D: Any
+    N: Any
+    P: Any
+    ridge: Any
+    noise: Any = 0.0
+    beta: Any = math.inf
+    K: Any = None
+    minimum_norm: Any = False
+
+    _table = SETTING
 
     def __post_init__(self) -> None:
-        def put(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
-        for name, least in (("D", 2), ("N", 2), ("P", 1)):
-            put(name, check_integer(name, getattr(self, name), least))
-            if getattr(self, name) > LARGEST_SIZE:
-                raise ParameterError(name, getattr(self, name), f"must be at most {LARGEST_SIZE:.0e}")
-        put("ridge", check_real("ridge", self.ridge))
-        put("noise", check_real("noise", self.noise))
-        put("beta", check_real("beta", self.beta, positive=True, infinite=True))
-        if self.K is not None:
-            put("K", check_integer("K", self.K, 1))
-            if self.K > self.P:
-                raise ParameterError("K", self.K, f"must be at most the number of prompts, P = {self.P}")
-        if self.ridge == 0 and self.P < self.acting_weights:
-            if not self.minimum_norm:
-                raise ParameterError(
-                    "ridge",
-                    self.ridge,
-                    f"must be positive when P = {self.P} is below D (D + 1) = {self.acting_weights}: the ground "
-                    "state is not unique (ask for the minimum-norm solution by name, or give a ridge)",
-                )
-            if math.isfinite(self.beta):
-                raise ParameterError(
-                    "beta",
-                    self.beta,
-                    "must be inf at ridge 0 with P < D (D + 1): the Boltzmann weight has no norm",
-                )
+        self._check_fields()
+        if not self.shape:
+            _check_point(self)
+        else:
+            _check_grid(self)
 
     @property
-    def acting_weights(self) -> int:
+    def acting_weights(self) -> Any:
         """D (D + 1): the weights that act on a prediction (the last column of W never does)."""
-        return self.D * (self.D + 1)
+        D = self.D.astype(float) if getattr(self.D, "ndim", 0) else self.D  # beyond 64-bit integers for large D
+        return D * (D + 1)
+
+    @classmethod
+    def stack(cls, settings: Sequence[Setting]) -> Setting:
+        """Many settings as one grid along one axis.
+
+        Raises:
+            ParameterError: something that is no single setting, none at all, or K for some of them alone.
+        """
+        for one in settings:
+            if not isinstance(one, cls) or one.shape:
+                raise ParameterError("point", one, "must be a setting, or a list of single settings")
+        if not settings:
+            raise ParameterError("point", "[]", "must hold at least one setting")
+        diverse = [one.K for one in settings if one.K is not None]
+        if diverse and len(diverse) < len(settings):
+            raise ParameterError("K", diverse[0], "must be given for every setting of a grid or for none")
+        columns = {name: [getattr(one, name) for one in settings] for name in SETTING}
+        return cls(**{name: values for name, values in columns.items() if values[0] is not None})
+
+
+def _check_point(one: Setting) -> None:
+    """What the numbers of one experiment must be to each other."""
+    if one.K is not None and one.K > one.P:
+        raise ParameterError("K", one.K, f"must be at most the number of prompts, P = {one.P}")
+    if one.ridge == 0 and one.P < one.acting_weights:
+        if not one.minimum_norm:
+            raise ParameterError(
+                "ridge",
+                one.ridge,
+                f"must be positive when P = {one.P} is below D (D + 1) = {one.acting_weights}: the ground "
+                "state is not unique (ask for the minimum-norm solution by name, or give a ridge)",
+            )
+        if math.isfinite(one.beta):
+            raise ParameterError(
+                "beta", one.beta, "must be inf at ridge 0 with P < D (D + 1): the Boltzmann weight has no norm"
+            )
+
+
+def _check_grid(grid: Setting) -> None:
+    """The same for every point of a grid: the first that is wrong is told."""
+    import numpy as np
+
+    D, P, ridge, beta = (np.asarray(getattr(grid, name), dtype=float) for name in ("D", "P", "ridge", "beta"))
+    degenerate = (ridge == 0) & (P < D * (D + 1))
+    wrong = degenerate & (~np.asarray(grid.minimum_norm) | np.isfinite(beta))
+    if grid.K is not None:
+        wrong = wrong | (np.asarray(grid.K) > P)
+    if np.any(wrong):
+        index = np.unravel_index(int(np.argmax(np.broadcast_to(wrong, grid.shape))), grid.shape)
+        grid.point(*(int(i) for i in index))  # raises

@@ -14,8 +14,8 @@ import pytest
 
 from replica_icl import __version__
 from replica_icl.cli import main
-from replica_icl.conventions import Ratios
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import simulate
 

@@ -11,17 +11,15 @@ from hypothesis import strategies as st
 
 from replica_icl.conventions import (
     LuUnits,
-    Ratios,
-    ratios,
     ratios_from_lu,
     ratios_to_lu,
     ridge_from_li,
     ridge_from_weight_decay,
     ridge_to_li,
-    setting_at,
     weight_decay_from_ridge,
 )
 from replica_icl.errors import ParameterError
+from replica_icl.ratios import Ratios, ratios, setting_at
 from replica_icl.setting import Setting
 from replica_icl.simulator.features import draw_features
 from replica_icl.simulator.ground_state import ground_state
@@ -183,7 +181,7 @@ def test_bad_ratios_are_refused_alone_and_inside_an_array(name: str, value: Any)
 
 def test_an_array_of_anything_but_numbers_is_refused() -> None:
     for value in (["1", "2"], [None, 1.0], [[1.0], [1.0, 2.0]], [True, True], [1j, 2.0]):
-        with pytest.raises(ParameterError, match="must be a number or an array of numbers") as caught:
+        with pytest.raises(ParameterError, match=r"must be a positive number \(or an array of them\)") as caught:
             Ratios(alpha=value, nu=1.0, lam=0.1)
         assert caught.value.parameter == "alpha"
 

@@ -14,8 +14,8 @@ from replica_icl.setting import Setting, check_integer, check_real
 
 GOOD: dict[str, Any] = {"D": 4, "N": 8, "P": 20, "ridge": 0.1, "noise": 0.25, "beta": 10.0, "K": 5}
 
-NOT_INTEGERS = [True, False, 4.0, 4.5, "4", None, np.float64(4.0), np.True_, math.nan, 4j, [4], Fraction(4)]
-NOT_REALS = [True, False, "1", None, 1j, [1.0], np.True_, Decimal(1)]
+NOT_INTEGERS = [True, False, 4.0, 4.5, "4", None, np.float64(4.0), np.True_, math.nan, 4j, Fraction(4)]
+NOT_REALS = [True, False, "1", None, 1j, np.True_, Decimal(1)]
 
 BAD = [
     *(("D", value, "integer of at least 2") for value in (1, 0, -4, np.int64(1), *NOT_INTEGERS)),
@@ -93,3 +93,61 @@ def test_checks_give_back_plain_numbers_and_respect_their_bounds() -> None:
     assert check_real("x", 0) == 0.0
     with pytest.raises(ParameterError, match=r"x = 0: must be a positive number$"):
         check_real("x", 0, positive=True)
+
+
+def test_any_field_may_be_a_list_or_an_array_and_they_broadcast_as_arrays_do() -> None:
+    grid = Setting(D=4, N=[2, 8, 16], P=[[20], [40]], ridge=0.1, K=np.array([5, 6, 7]), noise=(0.0, 0.1, 0.2))
+    assert grid.shape == (2, 3)
+    assert grid.dimensions == ("P", "N_noise_K")
+    assert grid.point(1, 2) == Setting(D=4, N=16, P=40, ridge=0.1, K=7, noise=0.2)
+    assert grid.points()[5] == grid.point(1, 2)
+    assert [type(getattr(grid.point(0, 0), name)) for name in ("N", "P", "K", "noise")] == [int, int, int, float]
+    assert Setting(**GOOD).points() == (Setting(**GOOD),)
+
+
+def test_grids_are_equal_and_hash_alike_if_their_numbers_do() -> None:
+    first, second = (Setting(D=4, N=[2, 8], P=20, ridge=np.array([0.1, 0.2])) for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != Setting(D=4, N=[2, 9], P=20, ridge=[0.1, 0.2])
+    assert first != Setting(D=4, N=2, P=20, ridge=0.1)
+    with pytest.raises(ValueError, match="read-only"):
+        first.N[0] = 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"),
+    [
+        ({"N": [8, 1]}, "N", 1),
+        ({"N": [8.0, 9.0]}, "N", "[8.0, 9.0]"),
+        ({"ridge": [0.1, -0.1]}, "ridge", -0.1),
+        ({"beta": [math.inf, math.nan]}, "beta", None),
+        ({"noise": [[0.1], [0.1, 0.2]]}, "noise", "[[0.1], [0.1, 0.2]]"),
+        ({"P": [20, 4]}, "K", 5),
+        ({"ridge": [0.1, 0.0], "P": 19}, "ridge", 0.0),
+        ({"minimum_norm": "no"}, "minimum_norm", "no"),
+        ({"minimum_norm": 1}, "minimum_norm", 1),
+        ({"noise": 1e300}, "noise", 1e300),
+        ({"N": [8, 9], "P": [20, 21, 22]}, "N", None),
+    ],
+)
+def test_a_grid_with_one_bad_number_is_refused_by_that_number(changes: dict[str, Any], name: str, value: Any) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Setting(**{**GOOD, **changes})
+    assert caught.value.parameter == name
+    assert value is None or caught.value.value == value
+
+
+def test_settings_stack_to_a_grid() -> None:
+    one, other = Setting(**GOOD), Setting(D=4, N=9, P=30, ridge=0.2, K=2)
+    grid = Setting.stack([one, other])
+    assert grid.points() == (one, other)
+    with pytest.raises(ParameterError, match="for every setting of a grid or for none"):
+        Setting.stack([one, Setting(D=4, N=9, P=30, ridge=0.2)])
+    for bad in ([], [one, 3], [grid]):
+        with pytest.raises(ParameterError, match="point = "):
+            Setting.stack(bad)
+
+
+def test_sizes_of_a_grid_may_be_as_large_as_those_of_one_setting() -> None:
+    assert Setting(D=[10**15], N=2, P=10**15, ridge=1.0).acting_weights[0] == pytest.approx(1e30)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica_icl.conventions import Ratios
 from replica_icl.errors import ParameterError
 from replica_icl.meeting.validation import BIAS, Comparison
 from replica_icl.numeric.given_tasks import draw_task_set, equal_shares, solve_given_tasks
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.ensemble import simulate
 

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica_icl.conventions import ratios
 from replica_icl.errors import ParameterError
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes, factor_rules
 from replica_icl.numeric.solution import Solution, Status, solution_of
 from replica_icl.numeric.task_diversity import solve_task_diversity
+from replica_icl.ratios import ratios
 from replica_icl.setting import Setting, check_integer
 
 Array = NDArray[np.floating[Any]]

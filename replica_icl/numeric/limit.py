@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from replica_icl.conventions import Ratios
 from replica_icl.errors import ParameterError
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.solution import Solution, Status, solution_of
+from replica_icl.ratios import Ratios
 
 TOLERANCE = 1e-11
 """Largest relative imbalance of the saddle-point equations that counts as solved."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from replica_icl.conventions import Ratios, ratios
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks
 from replica_icl.numeric.limit import solve_limit
 from replica_icl.numeric.solution import Solution
 from replica_icl.numeric.task_diversity import solve_task_diversity
+from replica_icl.ratios import Ratios, ratios
 from replica_icl.setting import Setting
 
 LEVELS = ("finite-size", "limit", "given-tasks")

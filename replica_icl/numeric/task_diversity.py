@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from replica_icl.conventions import Ratios
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.limit import CHUNK, TOLERANCE, classify, imbalance
 from replica_icl.numeric.solution import Solution, solution_of
+from replica_icl.ratios import Ratios
 
 MAX_ITERATIONS = 200
 NAMES = ("alpha", "nu", "lam", "noise", "kappa", "beta_tilde")

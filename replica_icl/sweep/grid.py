@@ -35,9 +35,9 @@ from typing import Any
 
 import numpy as np
 
-from replica_icl.conventions import Ratios
 from replica_icl.errors import FileEntryError, ParameterError
 from replica_icl.numeric.solve import LEVELS, check_tolerance
+from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting, check_integer, check_real
 from replica_icl.simulator.budget import plan
 from replica_icl.simulator.laws import PromptLaw

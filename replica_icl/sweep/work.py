@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from replica_icl.cells import code_version
-from replica_icl.conventions import Ratios
 from replica_icl.errors import ReplicaICLError
 from replica_icl.numeric.given_tasks import average_over_tasks
 from replica_icl.numeric.solution import Solution, Status
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import simulate
 from replica_icl.simulator.workers import one_thread

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from replica_icl.conventions import Ratios, setting_at
 from replica_icl.errors import ParameterError
 from replica_icl.meeting.validation import Z_MAX, Comparison, Extrapolation, compare, extrapolate, validate
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import Ratios, setting_at
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import simulate
 

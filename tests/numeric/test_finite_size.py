@@ -12,7 +12,6 @@ import pytest
 from scipy.optimize import root
 from scipy.special import roots_genlaguerre
 
-from replica_icl.conventions import Ratios, setting_at
 from replica_icl.errors import ParameterError, SolveError
 from replica_icl.lowered import load
 from replica_icl.numeric import finite_size
@@ -20,6 +19,7 @@ from replica_icl.numeric.averages.prompt_nodes import PromptNodes, mean_prompt, 
 from replica_icl.numeric.finite_size import TOLERANCE, solve_finite_size
 from replica_icl.numeric.solution import Solution, Status
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import Ratios, setting_at
 from replica_icl.setting import Setting
 
 REFERENCES = tomllib.loads((Path(__file__).parent.parent / "references" / "finite_size.toml").read_text("utf-8"))

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from replica_icl.conventions import Ratios, ratios
 from replica_icl.errors import ParameterError
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import MpmathArithmetic
@@ -21,6 +20,7 @@ from replica_icl.numeric.limit import CHUNK, TOLERANCE, solve_limit
 from replica_icl.numeric.questions.precision import refine_limit
 from replica_icl.numeric.solution import Status
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import Ratios, ratios
 from replica_icl.setting import Setting
 
 REFERENCES = tomllib.loads((Path(__file__).parent.parent / "references" / "limit.toml").read_text("utf-8"))["limit"]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replica_icl.conventions import Ratios
 from replica_icl.errors import SolveError
 from replica_icl.lowered import load
 from replica_icl.numeric.limit import TOLERANCE, classify, imbalance, solve_limit
 from replica_icl.numeric.solution import Solution, Status
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import Ratios
 
 POINT = Ratios(alpha=2.0, nu=2.0, lam=0.1)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from replica_icl.cli import main
-from replica_icl.conventions import Ratios
 from replica_icl.errors import ParameterError
+from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 from replica_icl.sweep.grid import grid_of, read_grid
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from replica_icl.conventions import Ratios
 from replica_icl.lowering import compiled
 from replica_icl.model.attention.merged import ResidualCovariance, prediction, residual_covariance
 from replica_icl.numeric.limit import solve_limit
+from replica_icl.ratios import Ratios
 from replica_icl.symbolic import symbols as s
 from replica_icl.theory.fresh_tasks import derive_fresh_tasks
 from replica_icl.theory.fresh_tasks_limit import (

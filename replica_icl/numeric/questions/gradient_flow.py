@@ -26,9 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica_icl.conventions import Ratios
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.solution import Status
+from replica_icl.ratios import Ratios
 from replica_icl.setting import check_real
 
 Array = NDArray[np.float64]

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica_icl.conventions import Ratios
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.solution import Solution
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import Ratios
 from replica_icl.setting import LARGEST_SIZE, Setting, check_real
 
 Array = NDArray[np.floating[Any]]

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from replica_icl.conventions import Ratios
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.limit import solve_limit
 from replica_icl.numeric.questions.gradient_flow import end_point, gradient_flow, marchenko_pastur
 from replica_icl.numeric.solution import Status
+from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 from replica_icl.simulator.eigenmodes import Eigenmodes, initial_weights
 from replica_icl.simulator.laws import PromptLaw

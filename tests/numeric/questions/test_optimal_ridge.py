@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from replica_icl import ParameterError, Setting, solve
-from replica_icl.conventions import Ratios
 from replica_icl.numeric.questions.optimal_ridge import optimal_ridge, transfer_error
+from replica_icl.ratios import Ratios
 from replica_icl.simulator.observables import icl_error
 from replica_icl.simulator.realisation import realise
 

@@ -1,0 +1,390 @@
+"""Every parameter and every observable, declared once: name, symbol, meaning, scaling, kind, range.
+
+`Setting` and `Ratios` are checked by this table, and the command line's options and help, the keys of grid files, the
+attributes of datasets and the tables of the documentation are written from it. It holds no scaling that a number is
+multiplied by: theory and simulator share it, and each puts in its own powers of D.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Literal
+
+from replica_icl.errors import ParameterError
+
+LARGEST_SIZE = 10**15
+"""Above it integers are no longer exact as floating-point numbers."""
+
+Kind = Literal["integer", "real", "flag"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One control parameter.
+
+    Attributes:
+        name: in Python, in grid files and datasets; the command line's option with a dash for every underscore.
+        symbol: LaTeX, as in the derivations; other_names: what else it is called on the way to the free energy.
+        meaning: one line; for ratios their definition.
+        kind: integer, real or flag.
+        least: smallest value that is allowed.
+        positive: the smallest value is not allowed itself (real numbers).
+        infinite: infinity is allowed.
+        default: value where none is given; `REQUIRED` if there is none.
+        metavar: what stands for the value in the command line's help.
+    """
+
+    name: str
+    symbol: str
+    meaning: str
+    kind: Kind = "real"
+    least: float = 0
+    positive: bool = False
+    infinite: bool = False
+    default: Any = None
+    metavar: str = ""
+    other_names: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, as the end of a sentence."""
+        if self.kind == "flag":
+            return "must be true or false"
+        if self.kind == "integer":
+            return f"must be an integer of at least {int(self.least)}"
+        if self.positive and self.least == 0:
+            return "must be a positive number" + " or inf" * self.infinite
+        return f"must be a number of at least {self.least:g}" + " or inf" * self.infinite
+
+    def check(self, value: object) -> Any:
+        """One value as int, float or bool.
+
+        Raises:
+            ParameterError: another kind of thing, NaN, or out of range.
+        """
+        if self.kind == "flag":
+            if not is_flag(value):
+                raise ParameterError(self.name, value, self.allowed)
+            return bool(value)
+        if self.kind == "integer":
+            return self._integer(value)
+        return self._real(value)
+
+    def _integer(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < self.least:
+            raise ParameterError(self.name, value, self.allowed)
+        if value > LARGEST_SIZE:
+            raise ParameterError(self.name, value, f"must be at most {LARGEST_SIZE:.0e}")
+        return int(value)
+
+    def _real(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ParameterError(self.name, value, self.allowed)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        low = number < self.least or (self.positive and number == self.least)
+        if math.isnan(number) or low or (math.isinf(number) and not self.infinite):
+            raise ParameterError(self.name, value, self.allowed)
+        if number > LARGEST_REAL and not math.isinf(number):
+            raise ParameterError(self.name, value, f"must be at most {LARGEST_REAL:g}" + " or inf" * self.infinite)
+        return number
+
+    def parse(self, text: str) -> Any:
+        """A value from the command line.
+
+        Raises:
+            ParameterError: no such number; the message shows what was typed.
+        """
+        number: object = text
+        try:
+            if self.kind == "integer":
+                number = int(text) if len(text) < 40 else text
+            elif self.kind == "real":
+                number = float(text)
+                if math.isinf(number) and "inf" not in text.lower():
+                    number = text
+        except ValueError:
+            pass
+        try:
+            return self.check(number)
+        except ParameterError as error:
+            raise ParameterError(self.name, text, error.allowed) from None
+
+
+LARGEST_REAL = 1e100
+"""Largest finite real parameter: its powers in the equations stay floating-point numbers."""
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "(required)"
+
+
+REQUIRED = _Required()
+
+
+def is_flag(value: object) -> bool:
+    """Whether a value is true or false (Python's or NumPy's) and nothing else that Python takes for one."""
+    return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+
+
+def is_array(value: object) -> bool:
+    """Whether a value is to be read as an array: a list, a tuple or an array with dimensions."""
+    return isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
+
+
+def _table(*parameters: Parameter) -> Mapping[str, Parameter]:
+    return {parameter.name: parameter for parameter in parameters}
+
+
+_NOISE = Parameter("noise", r"\rho", "variance of the label noise, on context labels and on the target", default=0.0,
+                   metavar="RHO")  # fmt: skip
+_MINIMUM_NORM = Parameter(
+    "minimum_norm", "", "without a ridge: the solution of least norm, where the ground state is not unique", "flag",
+    default=False,
+)  # fmt: skip
+
+SETTING = _table(
+    Parameter("D", "D", "token dimension", "integer", 2, default=REQUIRED),
+    Parameter("N", "N", "context length: labelled tokens in a prompt", "integer", 2, default=REQUIRED),
+    Parameter("P", "P", "number of pre-training prompts", "integer", 1, default=REQUIRED),
+    Parameter(
+        "ridge",
+        r"\lambda_0",
+        "ridge, weight of |W|^2/2 in the energy (features divided by N)",
+        default=REQUIRED,
+        metavar="LAMBDA_0",
+        other_names=("lambda_0", "field", "field_u", "lambda_u", "weight decay / 2"),
+    ),
+    _NOISE,
+    Parameter(
+        "beta",
+        r"\beta",
+        "inverse temperature; infinite for the ground state",
+        positive=True,
+        infinite=True,
+        default=math.inf,
+    ),
+    Parameter("K", "K", "number of distinct pre-training tasks; without it every prompt has its own", "integer", 1),
+    _MINIMUM_NORM,
+)
+"""The raw numbers of an experiment, in the order of the fields of `Setting`."""
+
+RATIOS = _table(
+    Parameter("alpha", r"\alpha", "P / D^2", positive=True, default=REQUIRED),
+    Parameter("nu", r"\nu", "N / D", positive=True, default=REQUIRED),
+    Parameter("lam", r"\lambda", "lambda_0 D", default=REQUIRED),
+    _NOISE,
+    Parameter("beta_tilde", r"\tilde\beta", "beta / D^2", positive=True, infinite=True, default=math.inf),
+    Parameter("kappa", r"\kappa", "K / D", positive=True),
+    _MINIMUM_NORM,
+)
+"""The control parameters of the thermodynamic limit, in the order of the fields of `Ratios`."""
+
+STANDS_FOR = {"alpha": "P", "nu": "N", "kappa": "K", "lam": "ridge", "beta_tilde": "beta"}
+"""Each ratio and the raw number that stands for the same quantity."""
+
+PARAMETERS: Mapping[str, Parameter] = {**SETTING, **RATIOS}
+SIZES = tuple(name for name, parameter in SETTING.items() if parameter.kind == "integer")
+"""The raw numbers that are integers."""
+
+
+@dataclass(frozen=True)
+class Observable:
+    """One observable, without units.
+
+    Attributes:
+        name: key of results, files and JSON.
+        symbol: LaTeX.
+        meaning: one line.
+        exists: where it is there, "" for everywhere.
+    """
+
+    name: str
+    symbol: str
+    meaning: str
+    exists: str = ""
+
+
+OBSERVABLES: Mapping[str, Observable] = {
+    one.name: one
+    for one in (
+        Observable("e_icl", r"e_\mathrm{ICL}", "mean squared error on prompts with new tasks, ground state"),
+        Observable("e_idg", r"e_\mathrm{IDG}", "mean squared error on new prompts of the training tasks, ground state"),
+        Observable("train_error", r"e_\mathrm{train}", "mean squared residual on the training prompts, ground state"),
+        Observable("m", "m", "overlap tr(W_DD)/D"),
+        Observable("q", "q", "self-overlap |W_DD|^2/D, at least m^2"),
+        Observable("u", "u", "squared norm of the last row's acting weights", "finite D"),
+        Observable("contrast", "c", "tr W / (|W| sqrt(D + 1)), mean over samples; m/sqrt(q) in the limit"),
+        Observable("replicon", r"\Lambda", "smallest stability eigenvalue of the replica-symmetric saddle", "theory"),
+        Observable("V", "V", "thermal variance of the D^2 block", "theory at finite beta"),
+        Observable("V_u", "V_u", "thermal part of u", "theory at finite beta and D"),
+        Observable("e_gibbs", r"e_\mathrm{Gibbs}", "squared error of a Gibbs sample, new tasks", "finite beta"),
+        Observable(
+            "train_gibbs", r"e_\mathrm{train,Gibbs}", "squared training residual of a Gibbs sample", "finite beta"
+        ),
+        Observable("log_Z", r"\log Z", "log partition function over the D (D + 1) acting weights", "finite beta and D"),
+        Observable("entropy", "S", "log Z + beta <E>, differential entropy of the acting weights", "finite beta and D"),
+    )
+}
+
+PARTS: Mapping[str, str] = {
+    "mean": "mean over realisations",
+    "sem": "standard error of the mean over realisations",
+    "spread": "standard deviation from one sample (or task set) to another",
+    "saddle": "at the saddle point, before the next order is added",
+    "next_order": "what the next order of the free energy adds to the saddle point",
+    "theory_error": "estimate of the theory's own error",
+}
+"""What stands beside the best value of an observable, which bears the plain name."""
+
+
+def check_integer(name: str, value: object, least: int) -> int:
+    """Return `value` as an int, or raise `ParameterError` when it is no integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ParameterError(name, value, f"must be an integer of at least {least}")
+    return int(value)
+
+
+def check_real(name: str, value: object, *, positive: bool = False, infinite: bool = False) -> float:
+    """Return `value` as a float, or raise `ParameterError` when it is NaN, negative or not a number.
+
+    Args:
+        positive: zero is not allowed either.
+        infinite: positive infinity is allowed.
+    """
+    return Parameter(name, "", "", positive=positive, infinite=infinite)._real(value)
+
+
+class Broadcasting:
+    """Base of `Setting` and `Ratios`: frozen fields of a table, each a number or an array, broadcast together.
+
+    Equality and hashing are those of the numbers, arrays included. A grid holds its arrays read-only.
+    """
+
+    _table: Mapping[str, Parameter]
+
+    def _check_fields(self) -> None:
+        for name, parameter in self._table.items():
+            value = getattr(self, name)
+            if value is None and parameter.default is None:
+                continue
+            if type(value).__name__ == "ndarray" and value.ndim == 0:
+                value = value.item()
+            object.__setattr__(self, name, _array(parameter, value) if is_array(value) else parameter.check(value))
+        try:
+            self.shape  # noqa: B018  (raises where shapes do not fit)
+        except ValueError:
+            shapes = {name: value.shape for name, value in self._arrays().items()}
+            first = next(iter(shapes))
+            raise ParameterError(first, shapes[first], f"arrays must broadcast; shapes are {shapes}") from None
+
+    def _arrays(self) -> dict[str, Any]:
+        return {name: value for name in self._table if getattr(value := getattr(self, name), "ndim", 0)}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the grid that the arrays broadcast to; () for one point."""
+        arrays = self._arrays()
+        if not arrays:
+            return ()
+        import numpy as np
+
+        return np.broadcast_shapes(*(value.shape for value in arrays.values()))
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """A name for each axis of the grid: of the parameters that vary along it, joined by an underscore."""
+        shape, arrays = self.shape, self._arrays()
+        names = []
+        for axis, length in enumerate(shape):
+            here = len(shape) - axis
+            vary = [name for name, value in arrays.items() if value.ndim >= here and value.shape[-here] == length > 1]
+            vary = vary or [name for name, value in arrays.items() if value.ndim >= here]
+            name = "_".join(vary)
+            names.append(name if name not in names else f"{name}_{axis}")
+        return tuple(names)
+
+    def _column(self, name: str) -> Any:
+        """The values of one field on the whole grid, flat; None for an absent one."""
+        value = getattr(self, name)
+        if value is None:
+            return None
+        import numpy as np
+
+        return np.broadcast_to(np.asarray(value), self.shape).ravel()
+
+    def points(self) -> tuple[Any, ...]:
+        """The points of the grid, the last axis fastest, each with plain numbers."""
+        if not self.shape:
+            return (self,)
+        columns = {name: column.tolist() for name in self._table if (column := self._column(name)) is not None}
+        count = math.prod(self.shape)
+        return tuple(type(self)(**{name: column[i] for name, column in columns.items()}) for i in range(count))
+
+    def point(self, *index: int) -> Any:
+        """One point of the grid.
+
+        Raises:
+            IndexError: outside of the grid, or another number of indices than it has axes.
+        """
+        import numpy as np
+
+        if len(index) != len(self.shape):
+            raise IndexError(f"a grid of shape {self.shape} has {len(self.shape)} indices, not {len(index)}")
+        values = {
+            name: np.broadcast_to(np.asarray(value), self.shape)[index].item()
+            for name in self._table
+            if (value := getattr(self, name)) is not None
+        }
+        return type(self)(**values)
+
+    def _key(self) -> tuple[Any, ...]:
+        def plain(value: Any) -> Any:
+            return (value.shape, tuple(value.ravel().tolist())) if getattr(value, "ndim", 0) else value
+
+        return tuple(plain(getattr(self, name)) for name in self._table)
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, type(self)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self._key()))
+
+
+def _array(parameter: Parameter, value: Any) -> Any:
+    """A read-only array of checked values."""
+    import numpy as np
+
+    kinds = {"integer": "iu", "real": "iuf", "flag": "b"}[parameter.kind]
+    each = parameter.allowed + " (or an array of them)"
+    try:
+        given = np.asarray(value)
+    except (ValueError, OverflowError):  # rows of different lengths
+        raise ParameterError(parameter.name, _short(value), each) from None
+    if given.dtype == object:  # integers of any size, or no numbers at all
+        try:
+            given = np.array([parameter.check(x) for x in given.ravel()]).reshape(given.shape)
+        except ParameterError:
+            raise ParameterError(parameter.name, _short(value), each) from None
+    if given.size and given.dtype.kind not in kinds:
+        raise ParameterError(parameter.name, _short(value), each)
+    array = given.astype({"integer": np.int64, "real": float, "flag": bool}[parameter.kind])
+    if parameter.kind != "flag":
+        largest = LARGEST_SIZE if parameter.kind == "integer" else LARGEST_REAL
+        bad = np.isnan(array) | (array < parameter.least) | (parameter.positive & (array == parameter.least))
+        bad |= (array > largest) & ~(np.isinf(array) & parameter.infinite)
+        if bad.any():
+            parameter.check(given[bad].ravel()[0].item())
+    array.setflags(write=False)
+    return array
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else text[:56] + " ..."

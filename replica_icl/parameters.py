@@ -74,7 +74,7 @@ class Parameter:
         return self._real(value)
 
     def _integer(self, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < self.least:
+        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < self.least:
             raise ParameterError(self.name, value, self.allowed)
         if value > LARGEST_SIZE:
             raise ParameterError(self.name, value, f"must be at most {LARGEST_SIZE:.0e}")

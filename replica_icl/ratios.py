@@ -62,7 +62,7 @@ class Ratios(Broadcasting):
 
 def ratios(setting: Setting) -> Ratios:
     """alpha = P/D^2, nu = N/D, kappa = K/D, lam = lambda_0 D and beta_tilde = beta/D^2 of a setting or a grid."""
-    values = {}
+    values: dict[str, Any] = {}
     D = setting.D.astype(float) if setting.shape and getattr(setting.D, "ndim", 0) else setting.D
     for ratio, name in STANDS_FOR.items():
         if (raw := getattr(setting, name)) is not None:

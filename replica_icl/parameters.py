@@ -41,7 +41,7 @@ class Parameter:
     symbol: str
     meaning: str
     kind: Kind = "real"
-    least: float = 0
+    least: int = 0
     positive: bool = False
     infinite: bool = False
     default: Any = None
@@ -76,7 +76,7 @@ class Parameter:
     def _integer(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < self.least:
             raise ParameterError(self.name, value, self.allowed)
-        if value > LARGEST_SIZE:
+        if int(value) > LARGEST_SIZE:
             raise ParameterError(self.name, value, f"must be at most {LARGEST_SIZE:.0e}")
         return int(value)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.parameters import LARGEST_SIZE, SETTING, Broadcasting, check_integer, check_real
+from replica_icl.parameters import LARGEST_SIZE, SETTING, Broadcasting, check_integer, check_real, is_array
 
 __all__ = ["LARGEST_SIZE", "Setting", "check_integer", "check_real"]
 
@@ -60,7 +60,7 @@ class Setting(Broadcasting):
     @property
     def acting_weights(self) -> Any:
         """D (D + 1): the weights that act on a prediction (the last column of W never does)."""
-        D = self.D.astype(float) if getattr(self.D, "ndim", 0) else self.D  # beyond 64-bit integers for large D
+        D = self.D.astype(float) if is_array(self.D) else self.D  # beyond 64-bit integers for large D
         return D * (D + 1)
 
     @classmethod

@@ -12,9 +12,9 @@ import sympy as sp
 from scipy.special import roots_genlaguerre
 
 from replica_icl.lowering import Program, compiled
+from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.free_energy import SquaredLoss
 from replica_icl.theory.fresh_tasks import derive_fresh_tasks
 
 theory = derive_fresh_tasks()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sympy as sp
 
+from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.narration.attention import couplings_step, covariance_step, hamiltonian_step
 from replica_icl.narration.common import (
     COLDER,
@@ -27,7 +28,6 @@ from replica_icl.narration.fresh_tasks_limit import elimination_step, limit_step
 from replica_icl.narration.fresh_tasks_next_order import next_order_step
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
-from replica_icl.symbolic.free_energy import SquaredLoss
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric, determinant
 from replica_icl.symbolic.stability import replicon_direction, replicon_matrix
 from replica_icl.theory.fresh_tasks import FreshTasks, derive_fresh_tasks

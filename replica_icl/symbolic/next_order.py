@@ -18,11 +18,11 @@ derivations/09 against simulation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import sympy as sp
 
-from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss
+from replica_icl.symbolic.action import EnergeticPart, EntropicPart
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.symbolic.stability import replicon_matrix
 
@@ -54,12 +54,12 @@ class NextOrder:
 
 
 def next_order(
-    entropic: GaussianPrior, energetic: SquaredLoss, errors: tuple[sp.Expr, ...], extra: sp.Matrix
+    entropic: EntropicPart, energetic: EnergeticPart, errors: tuple[sp.Expr, ...], extra: sp.Matrix
 ) -> NextOrder:
     """The next order of the replica-symmetric free entropy.
 
     Args:
-        entropic, energetic: the two parts of the action.
+        entropic, energetic: the two parts of the action of a quadratic energy.
         errors: per weight block, what the replicas share: squared distance of the mean weights from the linear rule
             that the prompts ask for, in the block's overlap units.
         extra: as in `fluctuation_entropy`.
@@ -67,13 +67,13 @@ def next_order(
     step = sp.Dummy("epsilon", positive=True)
     own = [sp.factor(b.overlap.diagonal - b.overlap.off_diagonal) for b in entropic.blocks]
     moved = [sp.Dummy(f"V_{i}", positive=True) for i in range(len(own))]
-    blocks = tuple(
-        replace(b, overlap=ReplicaSymmetric(b.overlap.off_diagonal + value, b.overlap.off_diagonal))
+    overlaps = [
+        ReplicaSymmetric(b.overlap.off_diagonal + value, b.overlap.off_diagonal)
         for b, value in zip(entropic.blocks, moved, strict=True)
-    )
+    ]
     residual = energetic.covariance
     covariance = ReplicaSymmetric(residual.diagonal + step * residual.off_diagonal, residual.off_diagonal)
-    stability = replicon_matrix(replace(entropic, blocks=blocks), replace(energetic, covariance=covariance))
+    stability = replicon_matrix(entropic.at_overlaps(overlaps), energetic.at_covariance(covariance))
     X = sp.eye(len(own)) - stability
     at_saddle = {step: sp.S.Zero, **dict(zip(moved, own, strict=True))}
 

@@ -52,6 +52,34 @@ class ReplicaSymmetric:
         return ReplicaSymmetric(difference + off_diagonal, off_diagonal)
 
 
+GROUP_SIZES = sp.Dummy("n_1", positive=True), sp.Dummy("n_2", positive=True)
+
+
+@dataclass(frozen=True)
+class TwoGroups:
+    """The matrix of n1 + n2 replicas in two groups that share one sample, symmetric within each and across.
+
+    Attributes:
+        own: diagonal minus off-diagonal element of each group.
+        shared: off-diagonal element of each group.
+        across: element between the groups.
+    """
+
+    own: tuple[sp.Expr, sp.Expr]
+    shared: tuple[sp.Expr, sp.Expr]
+    across: sp.Expr
+
+    def log_determinant(self) -> sp.Expr:
+        """log det at symbolic group sizes `GROUP_SIZES`."""
+        n1, n2 = GROUP_SIZES
+        own, shared = self.own, self.shared
+        uniform = sp.Matrix(
+            [[own[0] + n1 * shared[0], n2 * self.across], [n1 * self.across, own[1] + n2 * shared[1]]]
+        )  # on vectors that are uniform within each group
+        differences = (n1 - 1) * sp.log(own[0]) + (n2 - 1) * sp.log(own[1])
+        return sp.log(uniform.det()) + differences
+
+
 def per_replica(expression: sp.Expr, n: sp.Symbol) -> sp.Expr:
     """lim_{n -> 0} expression / n for an expression that vanishes at n = 0, i.e. its derivative there.
 

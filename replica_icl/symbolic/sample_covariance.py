@@ -13,27 +13,12 @@ from dataclasses import dataclass
 import sympy as sp
 
 from replica_icl.symbolic import symbols as s
+from replica_icl.symbolic.action import EnergeticPart, EntropicPart, WeightBlock
 from replica_icl.symbolic.averages import Average
+from replica_icl.symbolic.replica_algebra import GROUP_SIZES, TwoGroups
 
-_n1, _n2 = sp.Dummy("n_1", positive=True), sp.Dummy("n_2", positive=True)
-
-
+_n1, _n2 = GROUP_SIZES
 _NONE = {_n1: 0, _n2: 0}
-
-
-def group_log_determinant(own: tuple[sp.Expr, sp.Expr], shared: tuple[sp.Expr, sp.Expr], across: sp.Expr) -> sp.Expr:
-    """log det of a matrix of n1 + n2 replicas, as far as it depends on both groups.
-
-    Args:
-        own: diagonal minus off-diagonal element of each group.
-        shared: off-diagonal element of each group.
-        across: element between the groups.
-    """
-    uniform = sp.Matrix(
-        [[own[0] + _n1 * shared[0], _n2 * across], [_n1 * across, own[1] + _n2 * shared[1]]]
-    )  # on vectors that are uniform within each group
-    differences = (_n1 - 1) * sp.log(own[0]) + (_n2 - 1) * sp.log(own[1])
-    return sp.log(uniform.det()) + differences
 
 
 @dataclass(frozen=True)
@@ -53,15 +38,16 @@ class PairedPrompt:
     weight: sp.Expr
 
 
-def energetic_covariance(prompt: PairedPrompt, prompts: sp.Expr, dimension: sp.Expr) -> sp.Expr:
-    """The ground states' part of what `prompts` independent prompts contribute: second order in residuals squared.
+def energetic_covariance(energetic: EnergeticPart, prompt: PairedPrompt, dimension: sp.Expr) -> sp.Expr:
+    """The ground states' part of what P independent prompts contribute: second order in residuals squared.
 
-    log < e^X > with X = -(1/2) log det(I + b C) is, at n1 n2, the average of X's own coefficient and the covariance of
-    its two first ones. Residuals are Gaussian given the norms, but for what comes from a fixed direction v of the
-    query: given |x~|, (x~.v)^4 is a fraction D / (D + 2) of a Gaussian's, as for any point on a sphere.
+    log < e^X > with X a prompt's log-weight, -(1/2) log det(I + b C), is, at n1 n2, the average of X's own coefficient
+    and the covariance of its two first ones. Residuals are Gaussian given the norms, but for what comes from a fixed
+    direction v of the query: given |x~|, (x~.v)^4 is a fraction D / (D + 2) of a Gaussian's, as for any point on a
+    sphere.
     """
     own, shared, across = sp.symbols("d1 d2", positive=True), sp.symbols("R1 R2", positive=True), sp.Dummy("R_x")
-    exponent = -group_log_determinant(own, shared, across) / 2
+    exponent = energetic.paired(TwoGroups(own, shared, across))
     one, two, both = (exponent.diff(*n).subs(_NONE) for n in ((_n1,), (_n2,), (_n1, _n2)))
     b = prompt.weight
     values = dict(zip((*own, *shared, across), (*prompt.fluctuation, *(b * R for R in prompt.residual)), strict=True))
@@ -71,10 +57,12 @@ def energetic_covariance(prompt: PairedPrompt, prompts: sp.Expr, dimension: sp.E
     d1, d2 = prompt.fluctuation
     sphere = (dimension / (dimension + 2) - 1) / 4 * (own_1 * own_2 + 2 * paired**2) * b**2 / (d1 * d2)
     means = [Average(x, s.SCALARS) for x in (both + one * two + sphere, one, two)]
-    return prompts * (means[0] - means[1] * means[2])
+    return energetic.prompts * (means[0] - means[1] * means[2])
 
 
-def entropic_covariance(count: sp.Expr, own: tuple[sp.Expr, sp.Expr], across: sp.Expr) -> sp.Expr:
-    """A weight block's contribution: (count / 2) log det of the overlaps orthogonal to the mean direction."""
+def entropic_covariance(
+    entropic: EntropicPart, block: WeightBlock, own: tuple[sp.Expr, sp.Expr], across: sp.Expr
+) -> sp.Expr:
+    """A weight block's contribution: the volume at the overlaps orthogonal to the mean direction."""
     shared = sp.Dummy("shared_1"), sp.Dummy("shared_2")
-    return count / 2 * group_log_determinant(own, shared, across).diff(_n1, _n2).subs(_NONE)
+    return entropic.paired(block, TwoGroups(own, shared, across)).diff(_n1, _n2).subs(_NONE)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import sympy as sp
 
 from replica_icl.symbolic import symbols as s
+from replica_icl.symbolic.action import EnergeticPart, EntropicPart
 from replica_icl.symbolic.averages import Average, expand_averages
-from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss
-from replica_icl.symbolic.replica_algebra import determinant
 
 
 def replicon_direction(replicas: int) -> sp.Matrix:
@@ -29,36 +28,16 @@ def replicon_direction(replicas: int) -> sp.Matrix:
     return direction
 
 
-def replicon_matrix(entropic: GaussianPrior, energetic: SquaredLoss, replicas: int = 4) -> sp.Matrix:
+def replicon_matrix(entropic: EntropicPart, energetic: EnergeticPart, replicas: int = 4) -> sp.Matrix:
     """I - X over the weight blocks: the replicon Hessian, in units of its entropic part.
 
-    The saddle is stable while every eigenvalue is positive. X_ij = -(energetic_ij) / (entropic_ii); for one block it
-    is P b^2 V^2 / D^2 < (T |c|^2)^2 s^2 >. Built at an explicit `replicas` >= 4, with the prompts' Boltzmann weight
-    at n -> 0 (where it is 1); the result does not depend on `replicas`.
+    The saddle is stable while every eigenvalue is positive. X_ij = -(energetic_ij) / (entropic_ii); for one block under
+    ridge and squared loss it is P b^2 V^2 / D^2 < (T |c|^2)^2 s^2 >. Built at an explicit `replicas` >= 4, with the
+    prompts' Boltzmann weight at n -> 0 (where it is 1); the result does not depend on `replicas`.
     """
     direction = replicon_direction(replicas)
-    step = sp.Symbol("epsilon", real=True)
-
-    entropic_curvature = []
-    for block in entropic.blocks:
-        gram = determinant(block.gram.explicit(replicas) + step * direction)
-        entropic_curvature.append(sp.factor((block.count / 2 * sp.log(gram)).diff(step, 2).subs(step, 0)))
-
-    # The prompt's matrix I + b C, written out with the part R that all replicas share; R drops out of the curvature,
-    # because the direction has no row sums.
-    dressed, shared = sp.symbols("dressed shared", positive=True)
-    replica_matrix = dressed * sp.eye(replicas) + shared * sp.ones(replicas, replicas) + step * direction
-    boltzmann = determinant(replica_matrix) ** sp.Rational(-1, 2)
-    curvature = sp.factor((boltzmann.diff(step, 2) / boltzmann).subs(step, 0))
-    if shared in curvature.free_symbols or sp.simplify(boltzmann.diff(step).subs(step, 0)) != 0:
-        raise ValueError("the direction leaves the replicon subspace")
-    curvature = curvature.subs(dressed, 1 / energetic.shrinkage)
-    pace = [
-        energetic.inverse_scale
-        / energetic.identity
-        * energetic.covariance.off_diagonal.diff(block.overlap.off_diagonal)
-        for block in entropic.blocks
-    ]
+    entropic_curvature, curvature = entropic.curvature(direction), energetic.curvature(direction)
+    pace = [energetic.covariance.off_diagonal.diff(block.overlap.off_diagonal) for block in entropic.blocks]
 
     def entry(i: int, j: int) -> sp.Expr:
         energetic_ij = energetic.prompts * Average(curvature * pace[i] * pace[j], s.SCALARS)

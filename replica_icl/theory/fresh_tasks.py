@@ -13,10 +13,12 @@ import sympy as sp
 
 from replica_icl.lowering import Program
 from replica_icl.model.attention.merged import ResidualCovariance, residual_covariance
+from replica_icl.model.losses.squared import SquaredLoss
+from replica_icl.model.priors.ridge import GaussianPrior
 from replica_icl.model.prompts import gaussian as prompt_law
 from replica_icl.symbolic import symbols as s
+from replica_icl.symbolic.action import WeightBlock
 from replica_icl.symbolic.averages import Average, expand_averages, split_averages
-from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss, WeightBlock
 from replica_icl.symbolic.moments import scalar_moment
 from replica_icl.symbolic.next_order import NextOrder, next_order
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
@@ -132,8 +134,7 @@ last_row_ridge = sp.Symbol("lambda_u", nonnegative=True)
 
 def with_ridges(theory: FreshTasks, *ridges: sp.Expr) -> FreshTasks:
     """The same theory with a ridge of its own for each weight block."""
-    blocks = tuple(replace(b, ridge=r) for b, r in zip(theory.entropic.blocks, ridges, strict=True))
-    return replace(theory, entropic=replace(theory.entropic, blocks=blocks))
+    return replace(theory, entropic=replace(theory.entropic, ridges=ridges))
 
 
 def in_response_units(theory: FreshTasks) -> FreshTasks:

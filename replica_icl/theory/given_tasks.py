@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import sympy as sp
 
 from replica_icl.lowering import Program
+from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.model.prompts.gaussian import fresh_task_prompts
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
-from replica_icl.symbolic.free_energy import SquaredLoss
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric, per_replica
 
 along = sp.Symbol("p", real=True)

@@ -54,9 +54,9 @@ def covariance(theory: FreshTasks) -> sp.Expr:
     )
     tokens, last_row = theory.entropic.blocks
     return (
-        energetic_covariance(prompt, s.P, s.D)
-        + entropic_covariance(tokens.count, (s.V, OTHER[s.V]), q_x - s.m * OTHER[s.m])
-        + entropic_covariance(last_row.count, (s.V_u, OTHER[s.V_u]), u_x)
+        energetic_covariance(loss, prompt, s.D)
+        + entropic_covariance(theory.entropic, tokens, (s.V, OTHER[s.V]), q_x - s.m * OTHER[s.m])
+        + entropic_covariance(theory.entropic, last_row, (s.V_u, OTHER[s.V_u]), u_x)
     )
 
 

@@ -14,9 +14,11 @@ from functools import cached_property
 import sympy as sp
 
 from replica_icl.lowering import Program
+from replica_icl.model.losses.squared import SquaredLoss
+from replica_icl.model.priors.ridge import GaussianPrior
 from replica_icl.model.prompts.gaussian import fresh_task_prompts
 from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss, WeightBlock
+from replica_icl.symbolic.action import WeightBlock
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.symbolic.saddle import SaddlePoint
 from replica_icl.symbolic.stability import replicon_matrix

@@ -13,8 +13,10 @@ from functools import cache
 
 import sympy as sp
 
+from replica_icl.model.losses.squared import SquaredLoss
+from replica_icl.model.priors.ridge import GaussianPrior
 from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss, WeightBlock
+from replica_icl.symbolic.action import WeightBlock
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.symbolic.saddle import stable_positive_root
 
@@ -35,7 +37,7 @@ signal = sp.Symbol("S", positive=True)
 def log_volume() -> sp.Expr:
     """(1/D) log-volume of the probe weights v, in G, z and kappa, without the constant of their volume."""
     overlap = ReplicaSymmetric(transform, sp.S.Zero)
-    prior = GaussianPrior((WeightBlock("probe", s.D, s.D, overlap, sp.S.Zero, distance),), sp.S.One)
+    prior = GaussianPrior((WeightBlock("probe", s.D, s.D, overlap, sp.S.Zero),), sp.S.One, (distance,))
     # w.v / sqrt(D) has variance G for w ~ N(0, I); exp(-(D/K) (w.v / sqrt(D))^2 / 2) for each of the K tasks.
     loss = SquaredLoss(overlap, prompts=kappa * s.D, inverse_scale=1 / kappa)
     return sp.expand((prior.free_entropy() - prior.constant() + loss.free_entropy()) / s.D)

@@ -2,9 +2,9 @@
 
 import sympy as sp
 
-from replica_icl.symbolic import sample_covariance
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import concentrate
+from replica_icl.symbolic.replica_algebra import TwoGroups
 from replica_icl.theory.fresh_tasks import ORDER_PARAMETERS, derive_fresh_tasks
 from replica_icl.theory.sample_spread import ACROSS, OTHER, covariance
 
@@ -22,7 +22,7 @@ def explicit(n1: int, n2: int) -> sp.Matrix:
 
 
 def test_the_determinant_of_two_groups_is_the_explicit_one() -> None:
-    symbolic = sample_covariance.group_log_determinant((FIRST[0], SECOND[0]), (FIRST[1], SECOND[1]), CROSS)
+    symbolic = TwoGroups((FIRST[0], SECOND[0]), (FIRST[1], SECOND[1]), CROSS).log_determinant()
     names = sorted(symbolic.free_symbols, key=lambda x: x.name)
     assert [x.name for x in names] == ["n_1", "n_2"]
     for n1, n2 in ((1, 1), (2, 1), (2, 3), (4, 2)):

@@ -1,106 +1,16 @@
-"""The replicated action in two parts, entropic (weights and their prior) and energetic (prompts and their loss).
-
-Each part is an object of its own, so that another weight prior or another loss replaces one of them. Each gives its
-contribution to log < Z^n > at an explicit integer n, replica-symmetric at symbolic n, and per replica as n -> 0.
-Source: the derivation itself (derivations/02 and 03); results compared with arXiv:2408.02288 and arXiv:2405.11751.
-"""
+"""The squared loss, (1/2) r^2 per prompt: Gaussian residuals give a determinant, written here and nowhere else."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
-from replica_icl.symbolic.replica_algebra import ReplicaSymmetric, determinant, per_replica
+from replica_icl.symbolic.replica_algebra import ReplicaSymmetric, TwoGroups, determinant, per_replica
 
 n = s.replicas
-
-
-def shell_entropy(count: sp.Expr, gram: sp.Expr) -> sp.Expr:
-    """Leading log-volume of `count` weights whose squared norm is `gram`, one eigenvalue of the replica Gram matrix.
-
-    The constraint |W|^2 = gram in Fourier form leaves extr over its conjugate h of
-    (1/2) (h gram - count log(h / 2 pi)); the extremum is taken here.
-    """
-    conjugate = sp.Symbol("h", positive=True)
-    exponent = (conjugate * gram - count * sp.log(conjugate / (2 * sp.pi))) / 2
-    (extremum,) = sp.solve(exponent.diff(conjugate), conjugate)
-    return exponent.subs(conjugate, extremum)
-
-
-@dataclass(frozen=True)
-class WeightBlock:
-    """One block of weights: how many, their overlap matrix (norm^2 = scale * overlap), a mean direction, their ridge.
-
-    Attributes:
-        name: of the block.
-        count: number of weights, e.g. D^2.
-        scale: |W|^2 = scale * Q_aa, e.g. D.
-        overlap: replica-symmetric overlap matrix.
-        mean: overlap m with one fixed direction, normalised so that m^2 counts like Q; zero without one.
-        ridge: of this block, lambda_0 unless blocks are regularised differently.
-    """
-
-    name: str
-    count: sp.Expr
-    scale: sp.Expr
-    overlap: ReplicaSymmetric
-    mean: sp.Expr
-    ridge: sp.Expr = s.ridge
-
-    @property
-    def gram(self) -> ReplicaSymmetric:
-        """Overlaps orthogonal to the mean direction, Q - m m^T."""
-        return ReplicaSymmetric(self.overlap.diagonal - self.mean**2, self.overlap.off_diagonal - self.mean**2)
-
-    def volume_constant(self) -> sp.Expr:
-        """What the log-volume holds beside (count / 2) log(eigenvalue of Q - m m^T), per replica."""
-        value = sp.Symbol("value", positive=True)
-        log_volume = shell_entropy(self.count, self.scale * value) - self.count / 2 * sp.log(value)
-        return sp.simplify(sp.expand_log(log_volume))
-
-
-@dataclass(frozen=True)
-class GaussianPrior:
-    """Entropic part of weights under the ridge, exp(-beta lambda_0 |W|^2 / 2): Gram determinants and the ridge.
-
-    log-volume + ridge = sum over blocks of (count/2) log det(Q - m m^T) - (beta lambda_0 / 2) scale tr Q + constant.
-    """
-
-    blocks: tuple[WeightBlock, ...]
-    inverse_temperature: sp.Expr = s.beta
-
-    def explicit(self, replicas: int) -> sp.Expr:
-        """At an integer number of replicas, with the matrices written out."""
-        total = sp.S.Zero
-        for block in self.blocks:
-            gram = determinant(block.gram.explicit(replicas))
-            trace = block.overlap.explicit(replicas).trace()
-            total += block.count / 2 * sp.log(gram) - self._field(block) / 2 * block.scale * trace
-            total += replicas * block.volume_constant()
-        return total
-
-    def replica_symmetric(self) -> sp.Expr:
-        """At symbolic n, from the replica-symmetric spectrum."""
-        total = sp.S.Zero
-        for block in self.blocks:
-            total += block.count / 2 * block.gram.log_determinant(n)
-            total -= self._field(block) / 2 * block.scale * n * block.overlap.diagonal
-            total += n * block.volume_constant()
-        return total
-
-    def free_entropy(self) -> sp.Expr:
-        """Per replica as n -> 0."""
-        return per_replica(self.replica_symmetric(), n)
-
-    def _field(self, block: WeightBlock) -> sp.Expr:
-        return self.inverse_temperature * block.ridge
-
-    def constant(self) -> sp.Expr:
-        """The part of the free entropy that depends on sizes alone."""
-        return sum((block.volume_constant() for block in self.blocks), sp.S.Zero)
 
 
 @dataclass(frozen=True)
@@ -133,7 +43,7 @@ class SquaredLoss:
     def explicit(self, replicas: int) -> sp.Expr:
         """At an integer number of replicas, with the determinant written out."""
         dressed = self.identity * sp.eye(replicas) + self.inverse_scale * self.covariance.explicit(replicas)
-        boltzmann = (determinant(dressed) / self.identity**replicas) ** sp.Rational(-1, 2)
+        boltzmann = _gaussian_average(determinant(dressed) / self.identity**replicas)
         return self.prompts * sp.log(Average(boltzmann, s.SCALARS))
 
     def replica_symmetric(self) -> sp.Expr:
@@ -143,6 +53,32 @@ class SquaredLoss:
     def free_entropy(self) -> sp.Expr:
         """Per replica as n -> 0: -(P/2) < log(1 + b T chi) + b R / (1 + b T chi) >."""
         return self.prompts * Average(self._in_scalars(per_replica(self._log_boltzmann, n)), s.SCALARS)
+
+    def at_covariance(self, covariance: ReplicaSymmetric) -> SquaredLoss:
+        """The same prompts with another residual covariance."""
+        return replace(self, covariance=covariance)
+
+    def curvature(self, direction: sp.Matrix) -> sp.Expr:
+        """Second derivative of a prompt's log-weight along C + epsilon `direction`, as n -> 0 (where its weight is 1).
+
+        Raises:
+            ValueError: if the direction leaves the replicon subspace; within it the part that all replicas share
+                drops out.
+        """
+        step = sp.Symbol("epsilon", real=True)
+        dressed, shared = sp.symbols("dressed shared", positive=True)
+        size = direction.shape[0]
+        boltzmann = _gaussian_average(
+            determinant(dressed * sp.eye(size) + shared * sp.ones(size, size) + step * direction)
+        )
+        curvature = sp.factor((boltzmann.diff(step, 2) / boltzmann).subs(step, 0))
+        if shared in curvature.free_symbols or sp.simplify(boltzmann.diff(step).subs(step, 0)) != 0:
+            raise ValueError("the direction leaves the replicon subspace")
+        return curvature.subs(dressed, 1 / self.shrinkage) * (self.inverse_scale / self.identity) ** 2
+
+    def paired(self, dressed: TwoGroups) -> sp.Expr:
+        """One prompt's log-weight for two groups of replicas, from the matrix I + b C."""
+        return _log_gaussian_average(dressed.log_determinant())
 
     def tilted_residuals(self) -> ReplicaSymmetric:
         """< r_a r_b > on a training prompt under the Boltzmann weight, (I + b C)^(-1) C at n -> 0.
@@ -182,10 +118,20 @@ class SquaredLoss:
     @property
     def _log_boltzmann(self) -> sp.Expr:
         """log det(I + b C)^(-1/2) at symbolic n."""
-        return -(self._dressed.log_determinant(n) - n * sp.log(self.identity)) / 2
+        return _log_gaussian_average(self._dressed.log_determinant(n) - n * sp.log(self.identity))
 
     def _in_scalars(self, expression: sp.Expr) -> sp.Expr:
         return expression.subs({_FLUCTUATION: self.fluctuation, _SHARED: self.covariance.off_diagonal})
+
+
+def _gaussian_average(det: sp.Expr) -> sp.Expr:
+    """< exp(-(b/2) |r|^2) > over Gaussian residuals of covariance C, from det(I + b C)."""
+    return det ** sp.Rational(-1, 2)
+
+
+def _log_gaussian_average(log_det: sp.Expr) -> sp.Expr:
+    """Its logarithm, from log det(I + b C)."""
+    return -log_det / 2
 
 
 _FLUCTUATION = sp.Dummy("T_chi", positive=True)

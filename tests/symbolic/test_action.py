@@ -3,10 +3,12 @@
 import pytest
 import sympy as sp
 
+from replica_icl.model.losses.squared import SquaredLoss
+from replica_icl.model.priors.ridge import GaussianPrior
 from replica_icl.narration.common import agree
 from replica_icl.symbolic import symbols as s
+from replica_icl.symbolic.action import WeightBlock, shell_entropy
 from replica_icl.symbolic.averages import Average
-from replica_icl.symbolic.free_energy import GaussianPrior, SquaredLoss, WeightBlock, shell_entropy
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 
 a, q, V, m = s.context_norm, s.q, s.V, s.m

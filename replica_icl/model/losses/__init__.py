@@ -1,0 +1,1 @@
+"""Losses, in symbols: one file each."""

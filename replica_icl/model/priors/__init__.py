@@ -1,0 +1,1 @@
+"""Weight priors, in symbols: one file each."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from replica_icl import __version__
-from replica_icl.errors import FileEntryError, ParameterError, ReplicaICLError
+from replica_icl.errors import ParameterError
+from replica_icl.exits import told, until_the_pipe_closes
 from replica_icl.setting import LARGEST_SIZE, Setting
 
 INTEGERS = ("D", "N", "P", "K")
@@ -500,23 +501,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the exit code."""
-    args = build_parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    program = f"replica-icl {args.command}"
-    try:
-        return args.run(args)
-    except ParameterError as error:
-        option = f"--{error.parameter.replace('_', '-')}"
-        if isinstance(error, FileEntryError):
-            option = f"{error.path}: {error.parameter}"
-        print(f"{program}: error: {option} {error.value}: {error.allowed}", file=sys.stderr)
-        return 2
-    except ReplicaICLError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+
+    def run() -> int:
+        args = build_parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+        return told(f"replica-icl {args.command}", lambda: args.run(args))
+
+    return until_the_pipe_closes(run)
 
 
 if __name__ == "__main__":

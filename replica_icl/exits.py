@@ -1,0 +1,82 @@
+"""How a command of the command line ends: one line on standard error, and an exit code.
+
+0 fine; 1 did not converge, or theory and simulation disagree; 2 wrong usage. Ended from outside: 128 plus the number
+of the signal, as a shell has it, also where nobody reads the output any more (`... | head -1`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from replica_icl.errors import FileEntryError, ParameterError, ReplicaICLError
+
+INTERRUPTED = 130
+CLOSED_PIPE = 141
+TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """Asked to end (SIGTERM), as by a queueing system whose time is up; like an interrupt, no error of the program."""
+
+
+def told(program: str, run: Callable[[], int]) -> int:
+    """Run a command and tell in one line why it could not do what was asked; the exit code.
+
+    What is imported and started within `run` is ended in order when a signal comes, its processes with it.
+    """
+    try:
+        with _terminations_raise():
+            return run()
+    except ParameterError as error:
+        option = f"--{error.parameter.replace('_', '-')}"
+        if isinstance(error, FileEntryError):
+            option = f"{error.path}: {error.parameter}"
+        print(f"{program}: error: {option} {error.value}: {error.allowed}", file=sys.stderr)
+        return 2
+    except ReplicaICLError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Terminated:
+        print(f"{program}: terminated", file=sys.stderr)
+        return TERMINATED
+
+
+@contextmanager
+def _terminations_raise() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, where a process may say so: in its main thread."""
+
+    def ask(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the second would interrupt the tidying up
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, ask)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def until_the_pipe_closes(run: Callable[[], int]) -> int:
+    """Run what prints, and end quietly when the reader of a pipe has gone; the exit code."""
+    try:
+        try:
+            return run()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # no file behind it, as in a notebook
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())  # what is still in the buffer goes there at the end
+            os.close(nowhere)
+        return CLOSED_PIPE

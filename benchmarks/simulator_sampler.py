@@ -14,7 +14,7 @@ import numpy as np
 from replica_icl.setting import Setting
 from replica_icl.simulator.features import draw_features
 from replica_icl.simulator.laws import PromptLaw
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 CASES = ((20, 100, 10_000), (100, 1000, 2_000))
 REPEATS = 3

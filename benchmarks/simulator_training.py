@@ -18,7 +18,7 @@ from replica_icl.simulator.laws import PromptLaw
 from replica_icl.simulator.optimisers import Training
 from replica_icl.simulator.realisation import draw_instance
 from replica_icl.simulator.training import FullBatch, train
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 RUNS = (
     Training("adam", 5000),

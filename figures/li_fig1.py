@@ -20,7 +20,7 @@ from replica_icl.plotting.figure import Data, Figure, Run, main
 from replica_icl.simulator.hamiltonian import hamiltonian
 from replica_icl.simulator.laws import PromptLaw
 from replica_icl.simulator.realisation import draw_instance
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 BINS, REACH = 60, 6.0
 """Bins of a histogram, and how many standard deviations of its widest class it reaches."""

@@ -22,7 +22,7 @@ from replica_icl.simulator.hamiltonian import hamiltonian
 from replica_icl.simulator.observables import context_moments
 from replica_icl.simulator.optimisers import Training
 from replica_icl.simulator.realisation import draw_instance, realise
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 VANISHING = 1e-8
 """Ridge in place of none, where theory asks for one (see Fig. S1)."""
@@ -70,7 +70,7 @@ def compute(run: Run) -> Data:
     warm = Setting(D=D, N=N, P=s["gibbs_P"], ridge=s["ridge"], beta=s["beta"])
     count = s["gibbs_realisations"]
     with one_thread():
-        gibbs = run.cell("gibbs", lambda: measure(warm, run.seed, count), setting=repr(warm), count=count)
+        gibbs = run.cell("gibbs", lambda: measure(warm, run.seed, count), setting=warm, count=count)
     theory = {}
     for level, found in (("finite size", solve(warm)), ("limit", solve(ratios(warm)))):
         theory[level] = {"mean, diagonal": found.m, "variance, D block": found.V / D}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from replica_icl import Setting
+from replica_icl.keys import entropy
 from replica_icl.numeric.questions.spectrum import hessian_cdf
 from replica_icl.plotting import style
 from replica_icl.plotting.figure import Data, Figure, Run, main
@@ -21,7 +22,7 @@ from replica_icl.simulator.features import compress
 from replica_icl.simulator.ground_state import ground_state
 from replica_icl.simulator.hamiltonian import hamiltonian
 from replica_icl.simulator.prompts import draw_prompts
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 REACH = 2.0
 """Distance from the ground state that planes and cuts show, in units of a weight."""
@@ -33,7 +34,7 @@ def landscape(setting: Setting, seed: int, points: int) -> Data:
 
     The modes are those of the Hessian of (J, h, lambda) over the acting weights, whose diagonal is lambda alone.
     """
-    prompts = draw_prompts(setting, setting.P, np.random.default_rng((seed, setting.P)))
+    prompts = draw_prompts(setting, setting.P, np.random.default_rng(entropy(seed, setting.P)))
     Z, features = prompt_matrix(prompts), compress(prompts)
     ground = ground_state(features, setting.ridge)
     spins = hamiltonian(features, setting.ridge)
@@ -68,7 +69,7 @@ def compute(run: Run) -> Data:
         setting = Setting(D=s["D"], N=s["N"], P=P, ridge=s["ridge"])
         with one_thread():
             found = run.cell("landscape", lambda one=setting: landscape(one, run.seed, s["points"]),
-                             setting=repr(setting), points=s["points"])  # fmt: skip
+                             setting=setting, points=s["points"])  # fmt: skip
         x = np.geomspace(*s["range"], s["curve"])
         cdf = hessian_cdf(setting, x)
         systems.append({"P": P, **found, "x": x + setting.ridge, "cdf": cdf})

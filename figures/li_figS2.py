@@ -22,7 +22,7 @@ from replica_icl.plotting.figure import Data, Figure, Run, main
 from replica_icl.simulator.hamiltonian import hamiltonian
 from replica_icl.simulator.laws import PromptLaw
 from replica_icl.simulator.realisation import draw_instance
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 BINS = 100
 RANGES = {"A": (-0.2, 0.4), "B": (-0.3, 0.3), "C": (-0.1, 0.1), "D": (-0.3, 0.3), "E": (-0.5, 0.5)}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from replica_icl.keys import entropy
 from replica_icl.numeric.questions.spectrum import token_density
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import agreement
@@ -50,7 +51,7 @@ def spectrum(run: Run, D: int, N: int) -> Data:
     prompts = run.settings["prompts"]
 
     def sample() -> Data:
-        rng = np.random.default_rng(np.random.SeedSequence((run.seed, D, N)))
+        rng = np.random.default_rng(np.random.SeedSequence(entropy(run.seed, D, N)))
         counts, below = np.zeros((prompts, len(bins) - 1)), np.zeros((prompts, len(places)))
         pooled = np.empty((prompts, D))
         for i in range(prompts):

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from replica_icl.keys import entropy
 from replica_icl.plotting import style
 from replica_icl.plotting.figure import Data, Figure, Run, main
 from replica_icl.simulator.optimisers import Adam
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 BATCH, TRACES = 250, 25  # repeats of a cell; single runs that are drawn
 EVERY = 10  # epochs between records
@@ -87,10 +88,10 @@ def compute(run: Run) -> Data:
 
     def batch(index: int, repeats: int) -> Data:
         with one_thread():
-            return train(np.random.default_rng((run.seed, 0, index)), repeats, **held)
+            return train(np.random.default_rng(entropy(run.seed, 0, index)), repeats, **held)
 
     def law() -> Data:
-        rng = np.random.default_rng((run.seed, 1))
+        rng = np.random.default_rng(entropy(run.seed, 1))
         ends = [
             np.mean((np.linalg.inv(token_covariances(rng, 1000, D, N)) - np.eye(D)) ** 2, axis=(1, 2))
             for _ in range(s["law"] // 1000)

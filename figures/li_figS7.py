@@ -18,7 +18,7 @@ from replica_icl.plotting import style
 from replica_icl.plotting.agreement import agreement
 from replica_icl.plotting.figure import Data, Figure, Run, main
 from replica_icl.simulator.realisation import draw_instance
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 RANGE = (2e-4, 8.0)  # eigenvalues that are shown; their logarithm is on the axis
 BINS, PLACES = 36, 36

@@ -480,7 +480,9 @@ def build_parser() -> argparse.ArgumentParser:
     sweep = command("sweep", sweep_command, "a grid of parameters into one dataset; a second call continues")
     sweep.add_argument("grid", metavar="GRID.toml", help="what is fixed, swept and computed")
     sweep.add_argument("--out", metavar="FILE.nc", help="netCDF file; finished cells are kept in FILE.nc.cells")
-    sweep.add_argument("--executor", default="joblib", help="joblib (default), serial or dask")
+    sweep.add_argument(
+        "--executor", default="processes", help="processes (default; or by its old name joblib), serial, dask"
+    )
     sweep.add_argument("--workers", help="processes (default: one per processor); results do not depend on it")
     sweep.add_argument("--scheduler", metavar="ADDRESS", help="of a running dask scheduler, or its scheduler file")
     sweep.add_argument("--json", action="store_true", help="print one JSON object")

@@ -51,5 +51,13 @@ class SolveError(ReplicaICLError):
     """A solve did not converge and the caller asked for an exception (`throw=True`)."""
 
 
+class WorkerError(ReplicaICLError):
+    """Work in another process could not be done: the process died, or something could not be sent to it or back."""
+
+
+class StorageError(ReplicaICLError):
+    """Results could not be written; what was finished before is kept."""
+
+
 class StaleDerivationError(ReplicaICLError):
     """Generated functions do not belong to the derivation beside them."""

@@ -23,6 +23,7 @@ from replica_icl.plotting.agreement import z_scores
 from replica_icl.plotting.figure import figure_names, manifest, read_data
 from replica_icl.simulator.ensemble import simulate
 from replica_icl.simulator.observables import Estimate
+from replica_icl.store import whole
 
 _log = logging.getLogger(__name__)
 
@@ -231,6 +232,7 @@ def write_report(checked: Sequence[Checked], folder: Path, seed: int) -> tuple[P
     )
     content = sections(checked, folder)
     paths = folder / "published.md", folder / "published.html"
-    paths[0].write_text(markdown(content, title, note), encoding="utf-8")
-    paths[1].write_text(html_page(content, title, note), encoding="utf-8")
+    for path, text in zip(paths, (markdown(content, title, note), html_page(content, title, note)), strict=True):
+        with whole(path) as part:
+            part.write_text(text, encoding="utf-8")
     return paths

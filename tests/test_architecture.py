@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import replica_icl
+from replica_icl.plotting import figure
+from replica_icl.sweep import work
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "replica_icl"
@@ -16,7 +18,9 @@ LAZY = {name: module.removeprefix("replica_icl.") for name, module in replica_ic
 
 DERIVING = ("symbolic", "model", "theory", "lowering")
 THEORY = (*DERIVING, "narration", "lowered", "numeric", "conventions", "ratios")
-MEETING = ("meeting", "cells", "cli", "plotting", "sweep", "dataset")
+GROUND = ("parameters", "setting", "errors", "keys", "store", "threads", "processes")
+"""What theory and simulator may share: no scaling is in it."""
+MEETING = ("meeting", "exits", "report", "cli", "plotting", "sweep", "dataset")
 INTERFACES = ("<package>",)
 """`import replica_icl` hides what is used of it; only `from replica_icl import name` says so."""
 
@@ -26,6 +30,7 @@ FORBIDDEN = {
     "cavity": (*THEORY, *MEETING, *INTERFACES),
     "setting": (*THEORY, *MEETING, "simulator", "cavity", *INTERFACES),
     "errors": (*THEORY, *MEETING, "simulator", "cavity", "setting", *INTERFACES),
+    **{part: (*THEORY, *MEETING, "simulator", "cavity", *INTERFACES) for part in ("keys", "store", "processes")},
     "numeric": ("simulator", "cavity", *MEETING, *DERIVING, *INTERFACES),
 }
 """Part of the package -> parts that it never imports."""
@@ -150,31 +155,70 @@ def test_what_everything_imports_needs_no_other_library() -> None:
     assert (found.returncode, found.stderr) == (0, "")
 
 
-def test_the_simulator_shares_with_the_theory_only_the_setting_and_the_errors() -> None:
-    """Followed through everything that each side imports, not only its own files."""
+def reach(*parts: str) -> set[str]:
+    """Modules that parts of the package import, followed through everything that these import."""
     sources = modules()
+    seen: set[str] = set()
+    todo = [module for module in sources if module.split(".")[1] in parts or module in parts]
+    assert todo
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for name in imported(sources[module], module):
+            head, *rest = name.split(".")
+            if head == "replica_icl" and rest and rest[0] in LAZY:
+                name = f"replica_icl.{LAZY[rest[0]]}.{rest[0]}"
+            todo += [other for other in sources if name == other or name.startswith(f"{other}.")]
+            todo += [other for other in sources if other == f"{name}.__init__"]
+    return seen
 
-    def reach(parts: tuple[str, ...]) -> set[str]:
-        seen: set[str] = set()
-        todo = [module for module in sources if module.split(".")[1] in parts]
-        while todo:
-            module = todo.pop()
-            if module in seen:
-                continue
-            seen.add(module)
-            for name in imported(sources[module], module):
-                head, *rest = name.split(".")
-                if head == "replica_icl" and rest and rest[0] in LAZY:
-                    name = f"replica_icl.{LAZY[rest[0]]}.{rest[0]}"
-                todo += [other for other in sources if name == other or name.startswith(f"{other}.")]
-                todo += [other for other in sources if other == f"{name}.__init__"]
-        return seen
 
-    theory, simulator = reach(THEORY), reach(("simulator",))
+def test_the_simulator_shares_with_the_theory_only_what_is_at_ground_level() -> None:
+    """Followed through everything that each side imports, not only its own files."""
+    theory, simulator = reach(*THEORY), reach("simulator")
     assert "replica_icl.numeric.solve" in theory
     assert "replica_icl.simulator.ensemble" in simulator
-    ground = {"parameters", "setting", "errors", "store", "threads", "processes", "__init__"}
-    assert theory & simulator <= {f"replica_icl.{module}" for module in ground}
+    assert theory & simulator <= {f"replica_icl.{module}" for module in (*GROUND, "__init__")}
+
+
+@pytest.mark.parametrize("module", GROUND)
+def test_what_is_at_ground_level_imports_only_that(module: str) -> None:
+    """So no scaling can hide there: what both sides use is numbers, checks, files, threads and processes."""
+    assert reach(f"replica_icl.{module}") <= {f"replica_icl.{each}" for each in GROUND}
+
+
+def _of_figures() -> tuple[str, ...]:
+    """The modules that figure scripts import."""
+    scripts = [(path.stem, path.read_text("utf-8")) for path in (ROOT / "figures").glob("*.py")]
+    names = {".".join(name.split(".")[:3]) for stem, source in scripts for name in imported(source, stem)}
+    found = tuple(sorted(names & set(modules())))
+    assert len(found) > 10
+    return (*DERIVING, "lowered", *found)
+
+
+FIGURES = _of_figures()
+WITHOUT_NUMBERS = {"errors", "parameters", "store", "threads", "processes", "__init__", "options", "answers"}
+"""Ground level that decides no number of a result, only whether there is one."""
+
+
+@pytest.mark.parametrize(
+    ("code", "computing"),
+    [
+        (work.THEORY_CODE, (*DERIVING, "lowered", "numeric")),
+        (work.SIMULATION_CODE, ("simulator",)),
+        (figure.CODE, FIGURES),
+    ],
+)
+def test_a_key_covers_the_source_of_everything_that_decides_a_number(
+    code: tuple[str, ...], computing: tuple[str, ...]
+) -> None:
+    """A module that a computation imports and its key forgets would let old results pass for new ones."""
+    covered = {part.replace("/", ".") for part in code} | WITHOUT_NUMBERS
+    inner = {module.removeprefix("replica_icl.") for module in reach(*computing)}
+    forgotten = {module for module in inner if not any(f"{module}.".startswith(f"{part}.") for part in covered)}
+    assert forgotten <= {"plotting.__init__", "plotting.figure", "plotting.style", "cli", "exits"}  # frames
 
 
 SECRET = [

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica_icl.errors import ParameterError
+from replica_icl.keys import entropy
 from replica_icl.lowered import load
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes, factor_rules
@@ -102,7 +103,8 @@ def draw_task_set(setting: Setting, seed: int = 0, index: int = 0, sphere: bool 
     if setting.K is None:
         raise ParameterError("K", "(not given)", "is required to draw tasks (or give a task matrix)")
     sizes = (setting.D, setting.N, setting.P, setting.K)
-    rng = np.random.default_rng(np.random.SeedSequence([check_integer("seed", seed, 0), index, *sizes]))
+    words = entropy(check_integer("seed", seed, 0), check_integer("index", index, 0))
+    rng = np.random.default_rng(np.random.SeedSequence([*words, *sizes]))
     tasks = rng.standard_normal((setting.K, setting.D))
     if sphere:
         tasks *= np.sqrt(setting.D) / np.linalg.norm(tasks, axis=1, keepdims=True)

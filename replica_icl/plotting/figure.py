@@ -12,7 +12,6 @@ import argparse
 import importlib.util
 import json
 import logging
-import math
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,33 +20,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from replica_icl import __version__
-from replica_icl.cells import Cells, code_version
 from replica_icl.errors import ParameterError
+from replica_icl.keys import as_data, code_version, plain
 from replica_icl.plotting import style
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.ensemble import SimulatedEnsemble, simulate
-from replica_icl.simulator.storage import write_whole
+from replica_icl.store import Cells, as_path, whole, write_whole
 
 Data = dict[str, Any]
 
-CODE = ("cells", "setting", "conventions", "numeric", "lowered", "simulator", "plotting/entries", "meeting/task_sets")
+CODE = (
+    *("symbolic", "model", "theory", "lowering", "lowered", "numeric", "conventions", "ratios"),
+    *("setting", "simulator", "meeting", "keys"),
+    *("plotting/agreement", "plotting/entries", "plotting/entry_tails", "plotting/task_points"),
+)
 """Parts of the package that decide what is in a cell, besides the script."""
 
 _log = logging.getLogger(__name__)
-
-
-def as_data(value: Any) -> Any:
-    """Plain lists, dicts, numbers and strings for JSON: arrays become lists, what is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(name): as_data(one) for name, one in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return as_data(value.tolist())
-    if isinstance(value, list | tuple):
-        return [as_data(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @cache
@@ -100,9 +90,9 @@ class Run:
         """A piece of data that is computed once: keyed by its name, parameters, the seed and the package's source."""
         code = code_version(*CODE)
         script = (scripts_folder() / f"{self.name}.py").read_text(encoding="utf-8")
-        described = {"figure": self.name, "what": what, "seed": self.seed, "code": code, "script": script, **parameters}
+        made = {"figure": self.name, "what": what, "seed": self.seed, "code": code, "script": script}
         _log.info("%s: %s %s", self.name, what, parameters or "")
-        return self.cells.get(described, lambda: as_data(compute()))
+        return self.cells.get({**made, **plain(parameters)}, lambda: as_data(compute()))
 
 
 @dataclass(frozen=True)
@@ -130,8 +120,8 @@ class Figure:
         entry = manifest()[self.name]
         settings = {**entry["full"], **(entry.get("quick", {}) if quick else {})}
         settings["seed"] = check_integer("seed", settings.get("seed", 0) if seed is None else seed, 0)
-        folder = Path(out)
-        with Cells(folder / "cells" / self.name) as cells:
+        folder = as_path(out)
+        with Cells(folder / "cells" / self.name, out) as cells:
             data = as_data(self.compute(Run(self.name, settings, folder, cells)))
         made = {"figure": self.name, "version": __version__, "quick": quick, "settings": settings}
         findings = list(self.findings(data))
@@ -143,7 +133,8 @@ class Figure:
         with plt.rc_context(style.RC):
             paths = style.write_figure(self.draw(data), folder, self.name)
         write_whole(folder / f"{self.name}.json", {**made, "findings": findings, "data": data})
-        (folder / f"{self.name}.md").write_text(caption(self.name, made, findings), encoding="utf-8")
+        with whole(folder / f"{self.name}.md") as part:
+            part.write_text(caption(self.name, made, findings), encoding="utf-8")
         return (*paths, folder / f"{self.name}.json", folder / f"{self.name}.md")
 
 
@@ -203,6 +194,15 @@ def main(figure: Figure, arguments: Sequence[str] | None = None) -> int:
 
 
 def read_data(folder: str | Path, name: str) -> Data | None:
-    """What an earlier run wrote to `folder`, None if there is none."""
+    """What an earlier run wrote to `folder`, None if there is none; what else is in its place is told in the log."""
     path = Path(folder) / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict) and {"findings", "quick"} <= set(found):
+        return found
+    _log.warning("%s is damaged: draw the figure again", path)
+    return None

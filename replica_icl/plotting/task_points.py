@@ -10,7 +10,7 @@ from replica_icl.meeting.task_sets import on_task_sets
 from replica_icl.plotting.agreement import Agreement, agreement
 from replica_icl.plotting.figure import Data, Run
 from replica_icl.setting import Setting
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 TOLERANCE = 1e-3
 """Of the theory's prompt averages; it costs 1e-6 of an error."""

@@ -113,6 +113,14 @@ def available_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 12 min, 5.2 h, 3 days, 40 years."""
+    for size, unit, until in ((1, "s", 90), (60, "min", 5400), (3600, "h", 172800), (86400, "days", 3e7)):
+        if seconds < until:
+            return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 3.156e7:.2g} years"
+
+
 def plan(
     setting: Setting,
     algorithm: str | Training | None = None,
@@ -160,7 +168,8 @@ def plan(
         name,
         value,
         f"one realisation ({how}) would need {estimate / GIB:.1f} GiB of memory, "
-        f"{available / GIB:.1f} GiB are available",
+        f"{available / GIB:.1f} GiB are available (and about "
+        f"{duration(realisation_seconds(setting, chosen, streamed, law))} on one core)",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,34 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica_icl import __version__
 from replica_icl.errors import ParameterError
+from replica_icl.keys import plain
+from replica_icl.processes import may_spawn, processors
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.algorithms import Algorithm
-from replica_icl.simulator.budget import available_bytes, plan, realisation_bytes, realisation_seconds
+from replica_icl.simulator.budget import (
+    GIB,
+    available_bytes,
+    duration,
+    plan,
+    realisation_bytes,
+    realisation_seconds,
+)
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.observables import Estimate
 from replica_icl.simulator.optimisers import OPTIMISERS, Training
 from replica_icl.simulator.outcomes import Job, run_jobs, stored_outcomes
 from replica_icl.simulator.realisation import fix_tasks
-from replica_icl.simulator.storage import Store, plain
+from replica_icl.simulator.storage import Store
 from replica_icl.simulator.streams import tasks_digest
-from replica_icl.simulator.workers import may_spawn
+from replica_icl.store import as_path
 
 Array = NDArray[np.float64]
 
 PARALLEL_SECONDS = 4.0
 """Estimated serial time from which `workers=None` uses processes (starting one takes about half a second)."""
+
+LONG_SECONDS = 600.0
+"""Estimated time from which a job says before it starts how long it may take."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +133,7 @@ def _choose_workers(
     """Number of processes: as asked or one per processor for long jobs, never more than memory holds."""
     if workers is None:
         long = realisation_seconds(setting, algorithm, streaming, law) * realisations > PARALLEL_SECONDS
-        wanted = (os.cpu_count() or 1) if long and may_spawn() else 1
+        wanted = processors() if long and may_spawn() else 1
     else:
         wanted = check_integer("workers", workers, 1)
     fitting = max(1, available_bytes() // realisation_bytes(setting, algorithm, streaming, law))
@@ -132,10 +143,13 @@ def _choose_workers(
     return chosen
 
 
-def _announce(seconds: float) -> None:
-    """Say before a job of more than ten minutes how long it may take."""
-    if seconds > 600:
-        _log.info("estimated time: about %.2g hours", seconds / 3600)
+def _announce(what: Provenance, missing: int, processes: int) -> None:
+    """Say before a job of more than ten minutes how long it may take, and what memory."""
+    how = what.setting, what.algorithm, what.streaming, what.law
+    if (seconds := realisation_seconds(*how) * missing / processes) > LONG_SECONDS:
+        memory = realisation_bytes(*how) * processes / GIB
+        of = f"{missing} realisations in {processes} process{'es' * (processes > 1)}"
+        _log.info("estimated: about %s for %s, with %.1f GiB of memory", duration(seconds), of, memory)
 
 
 def simulate(
@@ -195,6 +209,8 @@ def simulate(
             over them.
         StorageError: a realisation could not be written; those that were are kept.
     """
+    if not isinstance(setting, Setting) or setting.shape:
+        raise ParameterError("setting", setting, "must be one setting in raw numbers")
     R, checked_seed = check_integer("realisations", realisations, 1), check_integer("seed", seed, 0)
     fixed, given = fix_tasks(setting, tasks)
     prompt_law = PromptLaw.of(prompts, law, task_law, usage, sphere)
@@ -207,16 +223,18 @@ def simulate(
     digest = None if given is None else tasks_digest(given)
     provenance = Provenance(fixed, checked_seed, R, chosen, __version__, digest, prompt_law, streamed)
     processes = _choose_workers(workers, fixed, R, chosen, streamed, prompt_law)
-    store = None if out is None else Store(out, provenance.to_dict())
+    store = None if out is None else Store(as_path(out), provenance.to_dict())
     try:
         finished = {} if store is None else stored_outcomes(store, R)
-        jobs = [
+        missing = R - len(finished)
+        _announce(provenance, missing, processes)
+        jobs = (
             Job(fixed, checked_seed, index, chosen, given, prompt_law, streamed)
             for index in range(R)
             if index not in finished
-        ]
-        _announce(realisation_seconds(fixed, chosen, streamed, prompt_law) * len(jobs) / processes)
-        finished |= {one.index: one for one in run_jobs(jobs, R, processes, store, progress)}
+        )
+        done = run_jobs(jobs, missing, R, checked_seed, processes, store, progress)
+        finished = {**finished, **{one.index: one for one in done}}
         outcomes = [finished[index] for index in range(R)]
         values = {name: np.array([one.values[name] for one in outcomes]) for name in outcomes[0].values}
         curves = {name: np.array([one.curves[name] for one in outcomes]) for name in outcomes[0].curves}

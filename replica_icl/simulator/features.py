@@ -26,7 +26,7 @@ from replica_icl.simulator.attention import check_weights
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.prompts import Prompts, check_tasks, draw_tasks, prompt_batches
 from replica_icl.simulator.sufficient import draw_statistics
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 Array = NDArray[np.float64]
 

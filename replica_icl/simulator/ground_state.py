@@ -25,7 +25,7 @@ from replica_icl.simulator.budget import available_bytes
 from replica_icl.simulator.features import FeatureSource
 from replica_icl.simulator.krylov import MAX_ITERATIONS
 from replica_icl.simulator.matrix_free import NormalEquations
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 Array = NDArray[np.float64]
 

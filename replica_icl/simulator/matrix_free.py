@@ -22,7 +22,7 @@ from replica_icl.errors import SolveError
 from replica_icl.simulator.algorithms import TOLERANCE
 from replica_icl.simulator.features import FeatureSource
 from replica_icl.simulator.krylov import MAX_ITERATIONS, Iterated, conjugate_gradients
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 Array = NDArray[np.float64]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from replica_icl.errors import SolveError
+from replica_icl.processes import as_finished
 from replica_icl.setting import Setting
 from replica_icl.simulator.algorithms import Algorithm
 from replica_icl.simulator.laws import PromptLaw
@@ -19,7 +21,6 @@ from replica_icl.simulator.optimisers import Training
 from replica_icl.simulator.realisation import realise
 from replica_icl.simulator.storage import Store
 from replica_icl.simulator.training import Trajectory
-from replica_icl.simulator.workers import ordered_map
 
 Array = NDArray[np.float64]
 
@@ -100,41 +101,51 @@ class RealisationError(SolveError):
         self.failures = failures
         self.finished = finished
 
+    def __reduce__(self) -> tuple[type, tuple[str, dict[int, str], dict[int, dict[str, float]]]]:
+        """Survive the way back from a worker process."""
+        return type(self), (str(self), self.failures, self.finished)
+
 
 def stored_outcomes(store: Store, realisations: int) -> dict[int, Outcome]:
     """The realisations that are stored already."""
-    there = {index: store.read(index) for index in range(realisations)}
-    found = {i: Outcome(i, one["values"], None, one.get("curves", {})) for i, one in there.items() if one is not None}
+    found = {
+        i: Outcome(i, one["values"], None, one.get("curves", {})) for i, one in store.finished(realisations).items()
+    }
     if found:
         _log.info("%d of %d realisations were finished before", len(found), realisations)
     return found
 
 
-def run_jobs(jobs: list[Job], total: int, processes: int, store: Store | None, progress: bool) -> list[Outcome]:
-    """Run jobs, out of `total` realisations, and store what they give as it arrives.
+def run_jobs(
+    jobs: Iterable[Job], missing: int, total: int, seed: int, processes: int, store: Store | None, progress: bool
+) -> list[Outcome]:
+    """Run jobs and store what they give as it arrives; their outcomes, in any order.
+
+    Args:
+        jobs: made one by one as they are run.
+        missing: how many they are, out of `total` realisations of a seed.
 
     Raises:
         RealisationError: some failed; all the others are finished.
         StorageError: one could not be written.
     """
-
-    def keep(outcome: Outcome) -> None:
-        if store is not None and outcome.failure is None:
-            curves = {"curves": outcome.curves} if outcome.curves else {}
-            store.write(outcome.index, {"values": outcome.values, **curves})
-
-    running = ordered_map(run_job, jobs, min(processes, max(1, len(jobs))), died=lost, arrived=keep)
-    try:
-        outcomes = list(_with_progress(running, len(jobs)) if progress else running)
-    finally:
-        if isinstance(running, Generator):
-            running.close()
-    failures = {one.index: one.failure for one in outcomes if one.failure is not None}
+    outcomes = []
+    with closing(as_finished(run_job, jobs, min(processes, max(1, missing)), died=lost)) as running:
+        arriving = (outcome for _, outcome in running)
+        for outcome in _with_progress(arriving, missing) if progress else arriving:
+            if store is not None and outcome.failure is None:
+                curves = {"curves": outcome.curves} if outcome.curves else {}
+                store.write(outcome.index, {"values": outcome.values, **curves})
+            outcomes.append(outcome)
+    failures = {one.index: one.failure for one in sorted(outcomes, key=_index) if one.failure is not None}
     if failures:
-        seed = jobs[0].seed
         told = [f"realisation {i} of {total} (seed {seed}): {why}" for i, why in list(failures.items())[:SHOWN]]
         more = f"; and {len(failures) - SHOWN} more" if len(failures) > SHOWN else ""
         rest = "; the others are finished" + ("" if store is None else f" and kept in {store.folder}")
-        finished = {one.index: one.values for one in outcomes if one.failure is None}
+        finished = {one.index: one.values for one in sorted(outcomes, key=_index) if one.failure is None}
         raise RealisationError("; ".join(told) + more + rest, failures, finished)
     return outcomes
+
+
+def _index(outcome: Outcome) -> int:
+    return outcome.index

@@ -9,11 +9,12 @@ have a stream and every block of prompts has one, so that any block can be drawn
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from replica_icl.keys import entropy, named_fields
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 
@@ -27,11 +28,11 @@ def tasks_digest(tasks: Array) -> str:
 
 
 def setting_key(setting: Setting, tasks: Array | None = None, law: PromptLaw = GAUSSIAN_PROMPTS) -> int:
-    """A 128-bit integer that names an experiment: a hash over the repr of every field of the setting.
+    """A 128-bit integer that names an experiment: a hash over the repr of the fields of the setting.
 
     It is the same in every process and on every machine (unlike `hash`).
     """
-    numbers = ";".join(f"{field.name}={getattr(setting, field.name)!r}" for field in fields(setting))
+    numbers = ";".join(f"{name}={value!r}" for name, value in named_fields(setting))
     given = "" if tasks is None else f";tasks={tasks_digest(tasks)}"
     other = f";{law.key}" if law.key else ""
     return int.from_bytes(hashlib.sha256((numbers + given + other).encode()).digest()[:16], "little")
@@ -43,10 +44,10 @@ class Streams:
 
     Attributes:
         entropy: key of the experiment and seed.
-        realisation: index r.
+        realisation: index r; 0 where seed and index are in one number of the entropy (`keys`).
     """
 
-    entropy: tuple[int, int]
+    entropy: tuple[int, ...]
     realisation: int
 
     def _child(self, *path: int) -> np.random.Generator:
@@ -80,5 +81,6 @@ def random_streams(
     Raises:
         ParameterError: negative seed or index.
     """
-    entropy = (setting_key(setting, tasks, law), check_integer("seed", seed, 0))
-    return Streams(entropy, check_integer("realisation", realisation, 0))
+    numbers = check_integer("seed", seed, 0), check_integer("realisation", realisation, 0)
+    key, words = setting_key(setting, tasks, law), entropy(*numbers)
+    return Streams((key, *words), 0) if words != numbers else Streams((key, seed), realisation)

@@ -23,7 +23,7 @@ from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.observables import icl_error
 from replica_icl.simulator.optimisers import CLOSED_FORM, Training, optimiser_of
 from replica_icl.simulator.parametrisation import parametrisation
-from replica_icl.simulator.workers import one_thread
+from replica_icl.threads import one_thread
 
 Array = NDArray[np.float64]
 

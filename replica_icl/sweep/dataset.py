@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from replica_icl import __version__
+from replica_icl.errors import ParameterError
 from replica_icl.numeric.solution import Status
 from replica_icl.setting import Setting
 from replica_icl.simulator.observables import Estimate
+from replica_icl.store import as_path, whole
 from replica_icl.sweep.grid import Axis, Grid
 from replica_icl.sweep.work import Task
 
@@ -66,6 +68,9 @@ PARTS = {
     "next_order": "what the next order of the free energy adds",
     "theory_error": "estimate of the theory's own error",
 }
+
+TITLE = "replica_icl sweep"
+"""How a dataset of ours is told from another."""
 
 FAILED = 1
 """Simulation status of a point without values (0: simulated)."""
@@ -193,7 +198,7 @@ def _provenance(grid: Grid) -> dict[str, Any]:
     seeds = {} if grid.simulation is None else {"seed": grid.simulation.seed}
     sized = any(isinstance(point, Setting) for point in grid.points)
     return {
-        "title": "replica_icl sweep: in-context learning in linear attention",
+        "title": f"{TITLE}: in-context learning in linear attention",
         "replica_icl_version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -216,16 +221,25 @@ def _one_of_each(grid: Grid) -> list[Task]:
 
 def write_dataset(dataset: xarray.Dataset, path: Path) -> None:
     """Write netCDF whole and rename it into place."""
-    part = path.with_name(path.name + ".part")
-    try:
+    with whole(path) as part:
         dataset.to_netcdf(part, engine="scipy", format="NETCDF3_64BIT")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_dataset(path: str | Path) -> xarray.Dataset:
-    """The dataset of a file, loaded and the file closed."""
+    """The dataset of a file that a sweep wrote, loaded and the file closed.
+
+    Raises:
+        ParameterError: (`path`) no file that can be read, or none that a sweep wrote.
+    """
     import xarray
 
-    return xarray.load_dataset(path, engine="scipy")
+    file, wanted = as_path(path, "path"), "must be a dataset that a sweep wrote"
+    try:
+        dataset = xarray.load_dataset(file, engine="scipy")
+    except OSError as error:
+        raise ParameterError("path", path, f"{wanted} ({error.strerror or error})") from None
+    except Exception:  # what a foreign file raises depends on its bytes
+        raise ParameterError("path", path, wanted) from None
+    if not str(dataset.attrs.get("title", "")).startswith(TITLE):
+        raise ParameterError("path", path, wanted)
+    return dataset

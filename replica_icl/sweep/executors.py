@@ -6,38 +6,31 @@ back as they are finished, and only this process writes them.
 
 from __future__ import annotations
 
+import json
 import logging
-import os
+import re
+import signal
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
-from replica_icl.errors import ParameterError, ReplicaICLError
+from replica_icl.errors import ParameterError, WorkerError
+from replica_icl.processes import as_finished, held, processors
 from replica_icl.setting import check_integer
 from replica_icl.sweep.work import Description, compute
 
-EXECUTORS = ("joblib", "serial", "dask")
+EXECUTORS = ("processes", "joblib", "serial", "dask")
+"""By name; joblib is what processes were called when they were joblib's, and does the same."""
 
 Finished = Iterator[tuple[int, dict[str, Any]]]
 
 
-class WorkerError(ReplicaICLError):
-    """Processes that compute cells died; what was finished is kept."""
-
-
-def run_cells(
-    cells: Sequence[Description], executor: str = "joblib", workers: int | None = None, scheduler: str | None = None
-) -> Finished:
-    """Compute cells; (index, values) as they are finished, in any order.
-
-    Args:
-        cells: descriptions.
-        executor: "serial", "joblib" (local processes) or "dask" (a scheduler, or local processes behind one).
-        workers: processes; by default one per processor. Not with a scheduler, which has its own.
-        scheduler: address, or scheduler file, of a running dask scheduler.
+def check_executor(executor: str = "processes", workers: int | None = None, scheduler: str | None = None) -> int:
+    """The number of local processes.
 
     Raises:
-        ParameterError: unknown executor, or options that it does not have.
-        WorkerError: processes died.
+        ParameterError: unknown executor, options that it does not have, or what can be no scheduler.
     """
     if executor not in EXECUTORS:
         raise ParameterError("executor", executor, f"must be one of {', '.join(EXECUTORS)}")
@@ -45,28 +38,67 @@ def run_cells(
         raise ParameterError("scheduler", scheduler, "must be given with --executor dask")
     if scheduler is not None and workers is not None:
         raise ParameterError("workers", workers, "must not be given with a scheduler, which has its own")
-    processes = (os.cpu_count() or 1) if workers is None else check_integer("workers", workers, 1)
+    if scheduler is not None:
+        _address(scheduler)
+    return processors() if workers is None else check_integer("workers", workers, 1)
+
+
+def run_cells(
+    cells: Sequence[Description], executor: str = "processes", workers: int | None = None, scheduler: str | None = None
+) -> Finished:
+    """Compute cells; (index, values) as they are finished, in any order.
+
+    Args:
+        cells: descriptions.
+        executor: "serial", "processes" (local ones) or "dask" (a scheduler, or local processes behind one).
+        workers: processes; by default one per processor. Not with a scheduler, which has its own.
+        scheduler: address, or scheduler file, of a running dask scheduler.
+
+    Raises:
+        ParameterError: as of `check_executor`, or a scheduler that does not answer.
+        WorkerError: processes died.
+    """
+    processes = check_executor(executor, workers, scheduler)
     if executor == "dask":
         return _dask(cells, processes, scheduler)
-    if executor == "serial" or processes == 1 or len(cells) < 2:
-        return ((index, compute(cell)) for index, cell in enumerate(cells))
-    return _joblib(cells, processes)
+    return _local(cells, 1 if executor == "serial" else min(processes, len(cells)))
 
 
 def _indexed(index: int, cell: Description) -> tuple[int, dict[str, Any]]:
     return index, compute(cell)
 
 
-def _joblib(cells: Sequence[Description], processes: int) -> Finished:
-    import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+def _lost(cell: Description, exit_code: int) -> None:
+    """What stands for a cell whose process died."""
 
-    parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered", pre_dispatch="4*n_jobs")
+
+def _local(cells: Sequence[Description], processes: int) -> Finished:
+    lost = 0
+    with closing(as_finished(compute, cells, max(1, processes), died=_lost)) as running:
+        for index, values in running:
+            if values is None:
+                lost += 1
+            else:
+                yield index, values
+    if lost:
+        raise WorkerError(
+            f"processes that computed {lost} of {len(cells)} cells died (out of memory?); the others are finished"
+        )
+
+
+def _address(scheduler: str) -> str:
+    """Of a scheduler, told by itself or by the file that it wrote.
+
+    Raises:
+        ParameterError: neither an address nor such a file.
+    """
+    wanted = "must be the address of a running dask scheduler (tcp://HOST:PORT) or its scheduler file"
+    if re.fullmatch(r"([a-z]+://)?[^\s/]+:\d+", scheduler):
+        return scheduler
     try:
-        yield from parallel(joblib.delayed(_indexed)(index, cell) for index, cell in enumerate(cells))
-    except TerminatedWorkerError as error:
-        reason = "a process that computes cells died (out of memory?); what was finished is kept, run again to go on"
-        raise WorkerError(reason) from error
+        return str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ParameterError("scheduler", scheduler, wanted) from None
 
 
 def _dask(cells: Sequence[Description], processes: int, scheduler: str | None) -> Finished:
@@ -78,22 +110,23 @@ def _dask(cells: Sequence[Description], processes: int, scheduler: str | None) -
     logging.getLogger("distributed").setLevel(logging.ERROR)
     local = None
     if scheduler is None:
-        local = LocalCluster(n_workers=processes, threads_per_worker=1, processes=True, dashboard_address=":0")
-    address: dict[str, Any] = {"address": local or scheduler}
-    if scheduler is not None and os.path.isfile(scheduler):
-        address = {"scheduler_file": scheduler}
+        with held(signal.SIGINT):
+            local = LocalCluster(n_workers=processes, threads_per_worker=1, processes=True, dashboard_address=":0")
     try:
-        with Client(**address) as client:
+        try:
+            client = Client(local or _address(scheduler or ""))
+        except (OSError, ValueError) as error:
+            raise ParameterError("scheduler", scheduler, f"must be a dask scheduler that answers ({error})") from None
+        with client:
             futures = client.map(_indexed, range(len(cells)), cells, pure=False)
-            try:
-                for future, result in as_completed(futures, with_results=True):
-                    future.release()
-                    yield result
-            except KilledWorker as error:
-                reason = f"a worker died on the same cell again and again ({error}); what was finished is kept"
-                raise WorkerError(reason) from error
+            for future, result in as_completed(futures, with_results=True):
+                future.release()
+                yield result
+    except KilledWorker as error:
+        reason = f"a worker died on the same cell again and again ({error}); what was finished is kept"
+        raise WorkerError(reason) from error
     except OSError as error:
-        raise ParameterError("scheduler", scheduler, f"must be a dask scheduler that answers ({error})") from None
+        raise WorkerError(f"the dask scheduler is gone ({error}); what was finished is kept") from error
     finally:
         if local is not None:
             local.close()

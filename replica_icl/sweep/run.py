@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from replica_icl.cells import Cells, key_of
-from replica_icl.errors import ParameterError
-from replica_icl.simulator.storage import StorageError
-from replica_icl.sweep.dataset import assemble, write_dataset
-from replica_icl.sweep.executors import run_cells
+from replica_icl.errors import ParameterError, StorageError
+from replica_icl.simulator.budget import duration
+from replica_icl.simulator.ensemble import LONG_SECONDS
+from replica_icl.store import Cells, as_path
+from replica_icl.sweep.dataset import assemble, read_dataset, write_dataset
+from replica_icl.sweep.executors import check_executor, run_cells
 from replica_icl.sweep.grid import Grid
-from replica_icl.sweep.work import Task, tasks_of
+from replica_icl.sweep.work import Task, simulation_seconds, tasks_of
 
 if TYPE_CHECKING:
     import xarray
@@ -31,7 +32,7 @@ SECONDS_BETWEEN_LINES = 10.0
 def run_sweep(
     grid: Grid,
     out: str | Path | None = None,
-    executor: str = "joblib",
+    executor: str = "processes",
     workers: int | None = None,
     scheduler: str | None = None,
     progress: bool = False,
@@ -40,8 +41,9 @@ def run_sweep(
 
     Args:
         grid: see `read_grid`.
-        out: netCDF file to write; finished cells are kept in the folder OUT.cells beside it, and a second call, also
-            after a kill or with a grid that was extended, computes only those that are not there.
+        out: netCDF file to write, a new one or that of another sweep; finished cells are kept in the folder OUT.cells
+            beside it, and a second call, also after a kill or with a grid that was extended, computes only those that
+            are not there.
         executor, workers, scheduler: see `run_cells`; the numbers do not depend on them.
         progress: a bar on a terminal, otherwise log lines, with the time left.
 
@@ -50,22 +52,22 @@ def run_sweep(
         WorkerError: processes died; the finished cells are kept.
         StorageError: a file could not be written; the finished cells are kept.
     """
+    processes = check_executor(executor, workers, scheduler)
+    path = None if out is None else _new_file(out)
     tasks = list(tasks_of(grid))
-    if out is None:
+    if path is None:
+        _announce(tasks, 1 if executor == "serial" else processes)
         results = {index: values for index, values in _watched(tasks, executor, workers, scheduler, progress)}
         return assemble(grid, ((task, results[index]) for index, task in enumerate(tasks)))
-    path = Path(out)
-    if path.is_dir():
-        raise ParameterError("out", out, "must be a file, not a folder")
-    with Cells(path.with_name(path.name + ".cells")) as cells:
-        found = {index: cells.read(key_of(task.described)) for index, task in enumerate(tasks)}
+    with Cells(path.with_name(path.name + ".cells"), out) as cells:
+        found = {index: cells.read(task.described) for index, task in enumerate(tasks)}
         missing = [index for index, cell in found.items() if cell is None]
         if len(missing) < len(tasks):
             _log.info("%d of %d cells were finished before", len(tasks) - len(missing), len(tasks))
         todo = [tasks[index] for index in missing]
+        _announce(todo, 1 if executor == "serial" else processes)
         for at, values in _watched(todo, executor, workers, scheduler, progress):
-            described = todo[at].described
-            cells.write(key_of(described), described, values)
+            cells.write(todo[at].described, values)
             found[missing[at]] = values
         dataset = assemble(grid, ((task, found[index] or {}) for index, task in enumerate(tasks)))
         try:
@@ -73,6 +75,32 @@ def run_sweep(
         except OSError as error:
             raise StorageError(f"could not write {path}: {error.strerror}; the cells are kept") from error
     return dataset
+
+
+def _new_file(out: Any) -> Path:
+    """The file to write, which must be a new one, or a dataset that takes the place of an older one.
+
+    Raises:
+        ParameterError: a folder, or a file that no sweep wrote.
+    """
+    path = as_path(out)
+    if path.is_dir():
+        raise ParameterError("out", out, "must be a file, not a folder")
+    if path.exists() and path.stat().st_size:
+        try:
+            read_dataset(path)
+        except ParameterError:
+            wanted = "must be a new file, or a dataset that a sweep wrote: what is there would be lost"
+            raise ParameterError("out", out, wanted) from None
+    return path
+
+
+def _announce(tasks: list[Task], processes: int) -> None:
+    """Say before a sweep whose simulations take more than ten minutes how long they may take."""
+    each = [seconds for task in tasks if (seconds := simulation_seconds(task.described))]
+    if (total := sum(each) / processes) > LONG_SECONDS:
+        of = f"{len(each)} simulated points in {processes} process{'es' * (processes > 1)}"
+        _log.info("estimated: about %s for %s", duration(total), of)
 
 
 def _watched(
@@ -89,11 +117,5 @@ def _watched(
         now = time.monotonic()
         if progress and (now - last > SECONDS_BETWEEN_LINES or done == len(tasks)):
             left = (now - begin) / done * (len(tasks) - done)
-            _log.info("%d of %d cells, about %s left", done, len(tasks), _time(left))
+            _log.info("%d of %d cells, about %s left", done, len(tasks), duration(left))
             last = now
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,36 +1,41 @@
 """What one cell of a sweep is, and how it is computed from its description alone.
 
 A description is a JSON object with everything that decides the cell's numbers: kind, settings, options, seed, and a
-hash of the source that computes it. So a cell can be sent anywhere, and is found again only by the very same work.
+hash of the source that computes it, back to the derivation. So a cell can be sent anywhere, and is found again only by
+the very same work.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from replica_icl.cells import code_version
-from replica_icl.errors import ReplicaICLError
+from replica_icl.errors import ReplicaICLError, WorkerError
+from replica_icl.keys import code_version, plain
 from replica_icl.numeric.given_tasks import average_over_tasks
 from replica_icl.numeric.solution import Solution, Status
 from replica_icl.numeric.solve import solve
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
+from replica_icl.simulator.budget import plan, realisation_seconds
 from replica_icl.simulator.ensemble import simulate
-from replica_icl.simulator.workers import one_thread
+from replica_icl.simulator.laws import PromptLaw
 from replica_icl.sweep.grid import Grid, Point, SimulationPlan
+from replica_icl.threads import one_thread
 
 Description = dict[str, Any]
 
 BLOCK = 500
 """Points of a theory cell: enough for grids to be solved at once, few enough to lose little."""
 
-THEORY_CODE = ("numeric", "lowered", "conventions", "setting")
-SIMULATION_CODE = ("simulator", "setting")
+DERIVATION = ("symbolic", "model", "theory", "lowering", "lowered")
+"""What the equations come from: a changed forward pass is another theory, though no solver has changed."""
+
+THEORY_CODE = (*DERIVATION, "numeric", "ratios", "setting", "keys", "sweep/work")
+SIMULATION_CODE = ("simulator", "setting", "keys", "sweep/work")
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,6 @@ class Task:
         return str(self.described.get("level", ""))
 
 
-def _plain(point: Point) -> dict[str, Any]:
-    """A point as JSON: what is infinite as a string."""
-    values = asdict(point)
-    return {name: repr(x) if isinstance(x, float) and math.isinf(x) else x for name, x in values.items()}
-
-
 def _point(values: Mapping[str, Any]) -> Point:
     numbers: dict[str, Any] = {name: float(x) if isinstance(x, str) else x for name, x in values.items()}
     return Setting(**numbers) if "D" in numbers else Ratios(**numbers)
@@ -73,16 +72,27 @@ def tasks_of(grid: Grid) -> Iterator[Task]:
             if level == "given-tasks":
                 how = {"draws": grid.theory.draws, "seed": grid.theory.seed, "sphere": grid.theory.sphere}
                 for i, point in enumerate(grid.points):
-                    yield Task({"kind": "task sets", "level": level, "point": _plain(point), **how, "code": code}, (i,))
+                    yield Task({"kind": "task sets", "level": level, "point": plain(point), **how, "code": code}, (i,))
                 continue
             for block in _blocks(grid.points):
-                points = [_plain(grid.points[i]) for i in block]
+                points = [plain(grid.points[i]) for i in block]
                 described = {"kind": "theory", "level": level, "points": points, "tolerance": grid.theory.tolerance}
                 yield Task({**described, "code": code}, block)
     if grid.simulation is not None:
-        code, options = code_version(*SIMULATION_CODE), asdict(grid.simulation)
+        code, options = code_version(*SIMULATION_CODE), plain(grid.simulation)
         for i, setting in enumerate(grid.settings):
-            yield Task({"kind": "simulation", "point": _plain(setting), "options": options, "code": code}, (i,))
+            yield Task({"kind": "simulation", "point": plain(setting), "options": options, "code": code}, (i,))
+
+
+def simulation_seconds(described: Description) -> float:
+    """Estimated time of a simulation on one core; 0 for theory, which takes a small part of it."""
+    if described["kind"] != "simulation":
+        return 0.0
+    setting, options = _point(described["point"]), SimulationPlan(**described["options"])
+    assert isinstance(setting, Setting)
+    law = PromptLaw.of(options.prompts, options.law, options.task_law)
+    algorithm, streamed = plan(setting, options.how(), None, law)
+    return options.realisations * realisation_seconds(setting, algorithm, streamed, law)
 
 
 def _blocks(points: tuple[Point, ...]) -> Iterator[tuple[int, ...]]:
@@ -104,9 +114,21 @@ def _blocks(points: tuple[Point, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def compute(described: Description) -> dict[str, Any]:
-    """The values of one cell, on one thread; a failed solve is part of it and not an exception."""
+    """The values of one cell, on one thread; a failed solve is part of it and not an exception.
+
+    Raises:
+        WorkerError: the source here is not what the description names: on a cluster of another version, or edited
+            while a sweep was running.
+    """
+    values, code = {
+        "theory": (_theory, THEORY_CODE),
+        "task sets": (_task_sets, THEORY_CODE),
+        "simulation": (_simulation, SIMULATION_CODE),
+    }[described["kind"]]
+    if described["code"] != code_version(*code):
+        raise WorkerError("the process that computes a cell has another version of replica_icl than this one")
     with one_thread():
-        return {"theory": _theory, "task sets": _task_sets, "simulation": _simulation}[described["kind"]](described)
+        return values(described)
 
 
 def _finite(values: Any) -> list[float | None]:

@@ -4,6 +4,7 @@ import io
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -109,12 +110,37 @@ def test_other_laws_are_simulated_scored_and_recorded() -> None:
         simulate(COLD, 2, prompts="sufficient", law="uniform")
 
 
-def test_long_jobs_are_announced(caplog: pytest.LogCaptureFixture) -> None:
+def test_long_jobs_are_announced(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     with caplog.at_level(logging.INFO, logger="replica_icl"):
-        ensemble._announce(599)
+        simulate(COLD, 2)
         assert not caplog.records
-        ensemble._announce(7200)
-    assert caplog.records[0].getMessage() == "estimated time: about 2 hours"
+        monkeypatch.setattr(ensemble, "run_jobs", stop)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(COLD, 10**9, workers=2)
+    told = r"estimated: about \d+ days for 1000000000 realisations in 2 processes, with 0\.\d GiB of memory"
+    assert re.fullmatch(told, caplog.records[-1].getMessage())
+    huge = Setting(D=5000, N=5000, P=10**8, ridge=0.01)
+    monkeypatch.setattr(budget, "available_bytes", lambda: 2**30)
+    with pytest.raises(MemoryEstimateError, match=r"GiB of memory, 1\.0 GiB are available \(and about \d+ years on"):
+        simulate(huge, 1)
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(3, "3 s"), (300, "5 min"), (7200, "2.0 h"), (5e5, "6 days"), (1e9, "32 years"), (math.inf, "inf years")],
+)
+def test_times_are_told_in_units_of_their_size(seconds: float, told: str) -> None:
+    assert budget.duration(seconds) == told
+
+
+@pytest.mark.parametrize("point", [3, None, Setting(D=6, N=9, P=[60, 70], ridge=0.01), "limit"])
+def test_what_is_no_single_setting_is_refused(point: Any) -> None:
+    with pytest.raises(ParameterError, match="must be one setting in raw numbers"):
+        simulate(point, 2)
 
 
 def test_mean_and_standard_error_over_realisations() -> None:
@@ -204,7 +230,7 @@ def test_workers_are_limited_by_memory_and_by_the_number_of_realisations(
 
 
 def test_small_jobs_are_serial_and_long_ones_parallel_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(ensemble, "processors", lambda: 3)
     monkeypatch.setattr(ensemble, "available_bytes", lambda: 2**40)
     assert ensemble._choose_workers(None, COLD, 5, "dense") == 1
     assert ensemble._choose_workers(None, COLD, 10**6, "dense") == 3

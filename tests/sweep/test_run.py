@@ -2,16 +2,21 @@
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray
 
+import replica_icl
 from replica_icl import Ratios, Setting, simulate, solve
 from replica_icl.cli import main
 from replica_icl.errors import ParameterError, SolveError
@@ -98,7 +103,7 @@ def test_processes_and_a_dask_cluster_give_the_same_numbers(grid: Grid, dataset:
     """The cluster is a real scheduler with two worker processes, told by its address."""
     from distributed import LocalCluster
 
-    assert same(run_sweep(grid, executor="joblib", workers=2), dataset)
+    assert same(run_sweep(grid, executor="processes", workers=2), dataset)
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         assert {worker.pid for worker in cluster.workers.values()}.isdisjoint({os.getpid()})
         assert same(run_sweep(grid, executor="dask", scheduler=cluster.scheduler_address), dataset)
@@ -165,22 +170,74 @@ def test_only_what_is_new_is_computed_and_nothing_old_is_taken_for_it(
     assert len(calls) == len(list(tasks_of(grid)))
 
 
-def command(folder: Path, *options: str) -> list[str]:
-    (folder / "grid.toml").write_text(TOML)
-    return [sys.executable, "-m", "replica_icl.cli", "sweep", "grid.toml", "--out", "results.nc", *options]
+Start = Callable[..., Any]
+SWEEP = ("sweep", "grid.toml", "--out", "results.nc")
+LONG = TOML.replace("D = 6", "D = 14").replace("P = [10, 20, 40]", "P = [400, 500, 600]")
+LONG = LONG.replace("realisations = 3", "realisations = 20").replace('"finite-size", ', "")
 
 
-def test_a_killed_sweep_resumes_to_the_same_numbers(tmp_path: Path, dataset: xarray.Dataset) -> None:
-    run = subprocess.Popen(command(tmp_path, "--workers", "2"), cwd=tmp_path, stderr=subprocess.DEVNULL)
-    cells = tmp_path / "results.nc.cells"
-    while run.poll() is None and len(list(cells.glob("*.json"))) < 4:
-        time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
-    done = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "cells were finished before" in done.stderr
-    assert same(read_dataset(tmp_path / "results.nc"), dataset)
+def cells_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "results.nc.cells").glob("*.json")}
+
+
+def test_a_sweep_killed_at_random_moments_and_resumed_has_the_same_bytes(start: Start, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+        (folder / "grid.toml").write_text(LONG)
+    code, _, err = start(*SWEEP, "--executor", "serial", folder=whole).ended()
+    assert code == 0, err
+    chance = random.Random(7)
+    for kill in range(1, 3):
+        run = start(*SWEEP, "--workers", "2", folder=killed)
+        run.wait_for(lambda kill=kill: len(cells_of(killed)) > 2 * kill)
+        time.sleep(chance.uniform(0, 0.05))
+        run.run.kill()
+        assert run.ended()[0] == -signal.SIGKILL
+        assert run.left() == []
+    assert 2 < len(cells_of(killed)) < len(cells_of(whole))
+    code, _, err = start(*SWEEP, "--executor", "joblib", folder=killed).ended()
+    assert code == 0, err
+    assert "cells were finished before" in err
+    assert cells_of(killed) == cells_of(whole)
+    first, second = (read_dataset(folder / "results.nc") for folder in (whole, killed))
+    assert same(first, second)
+    assert {**first.attrs, "created": ""} == {**second.attrs, "created": ""}
+
+
+@pytest.mark.parametrize(
+    ("executor", "sent", "code", "told"),
+    [
+        ("serial", signal.SIGINT, 130, "interrupted"),
+        ("processes", signal.SIGINT, 130, "interrupted"),
+        ("joblib", signal.SIGTERM, 143, "terminated"),
+    ],
+)
+def test_a_sweep_that_is_to_end_does_so_in_one_line(
+    start: Start, tmp_path: Path, executor: str, sent: signal.Signals, code: int, told: str
+) -> None:
+    """An interrupt goes to every process of a terminal, a termination to one."""
+    (tmp_path / "grid.toml").write_text(LONG.replace("realisations = 20", "realisations = 300"))
+    run = start(*SWEEP, "--executor", executor, "--workers", "2", folder=tmp_path)
+    run.wait_for(lambda: len(cells_of(tmp_path)) > 3)
+    (os.killpg if sent == signal.SIGINT else os.kill)(run.run.pid, sent)
+    found, _, err = run.ended()
+    assert (found, err.splitlines()[-1]) == (code, f"replica-icl sweep: {told}")
+    assert "Traceback" not in err
+    assert run.left() == []
+    assert len(cells_of(tmp_path)) > 3
+
+
+@pytest.mark.long
+def test_an_interrupted_dask_cluster_of_this_machine_ends_in_one_line(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text(LONG.replace("realisations = 20", "realisations = 300"))
+    run = start(*SWEEP, "--executor", "dask", "--workers", "2", folder=tmp_path)
+    run.wait_for(lambda: len(cells_of(tmp_path)) > 3)
+    os.killpg(run.run.pid, signal.SIGINT)
+    found, _, err = run.ended()
+    assert (found, err.splitlines()[-1]) == (130, "replica-icl sweep: interrupted")
+    assert "Traceback" not in err
+    assert run.left() == []
 
 
 def test_failed_points_stay_as_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,13 +312,125 @@ def test_bad_executors_and_places_are_refused(grid: Grid, tmp_path: Path) -> Non
         ({"executor": "joblib", "scheduler": "tcp://1.2.3.4:5"}, "scheduler"),
         ({"executor": "dask", "scheduler": "tcp://1.2.3.4:5", "workers": 2}, "workers"),
         ({"workers": 0}, "workers"),
+        ({"executor": "dask", "scheduler": "no such file.json"}, "scheduler"),
+        ({"executor": "dask", "scheduler": __file__}, "scheduler"),
+        ({"executor": "dask", "scheduler": ""}, "scheduler"),
     ):
         with pytest.raises(ParameterError) as caught:
             run_cells([], **options)
         assert caught.value.parameter == name
+        with pytest.raises(ParameterError):
+            run_sweep(grid, tmp_path / "new" / "results.nc", **options)
+        assert list(tmp_path.iterdir()) == []  # refused before anything is written
     with pytest.raises(ParameterError, match="not a folder"):
         run_sweep(grid, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(ParameterError) as caught:
         run_sweep(grid, tmp_path / "file" / "results.nc")
     assert caught.value.parameter == "out"
+
+
+def test_no_file_that_a_sweep_did_not_write_is_replaced(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("grid.toml").write_text(TOML)
+    Path("notes.txt").write_text("what nobody else knows")
+    xarray.Dataset({"x": ("t", [1.0, 2.0])}, attrs={"title": "mine"}).to_netcdf("other.nc", engine="scipy")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in before:
+        assert main(["sweep", "grid.toml", "--out", name]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"replica-icl sweep: error: --out {name}: must be a new file, or a dataset that a sweep")
+        assert err.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    Path("empty.nc").touch()  # as `mktemp` makes it
+    small = grid_of({"fixed": {"alpha": 2.0, "nu": 2.0, "lam": 0.1}, "theory": {"levels": ["limit"]}})
+    run_sweep(small, "empty.nc", executor="serial")
+    run_sweep(small, "empty.nc", executor="serial")  # its own is
+    for out in (3, None):
+        with pytest.raises(ParameterError, match="must be the path"):
+            read_dataset(out)
+    with pytest.raises(ParameterError, match="must be the path"):
+        run_sweep(small, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"CDF", b"CDF\x02" + bytes(99), b"[fixed]\nD = 6\n", bytes(range(256))])
+def test_a_foreign_file_is_no_dataset(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "foreign.nc"
+    path.write_bytes(content)
+    with pytest.raises(ParameterError, match="must be a dataset that a sweep wrote") as caught:
+        read_dataset(path)
+    assert (caught.value.parameter, caught.value.value) == ("path", path)
+    with pytest.raises(ParameterError, match="No such file"):
+        read_dataset(tmp_path / "none.nc")
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        for scheduler in ("tcp://127.0.0.1:9", "nonsense://host:1"):
+            with pytest.raises(ParameterError, match="must be a dask scheduler that answers"):
+                run_sweep(grid, executor="dask", scheduler=scheduler)
+
+
+def test_a_cell_whose_process_dies_takes_no_other_with_it(grid: Grid, tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from replica_icl.errors import WorkerError\n"
+        "from replica_icl.sweep import executors, run\n"
+        "from replica_icl.sweep.grid import read_grid\n"
+        "from tests.sweep.dying import compute\n"
+        "executors.compute = compute\n"
+        "try:\n"
+        "    run.run_sweep(read_grid(sys.argv[1]), sys.argv[2], workers=2)\n"
+        "except WorkerError as error:\n"
+        "    print(error)\n"
+    )
+    (tmp_path / "grid.toml").write_text(TOML.replace('"finite-size", ', ""))
+    arguments = [sys.executable, "-c", script, str(tmp_path / "grid.toml"), str(tmp_path / "results.nc")]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=120)
+    assert done.stdout == ("processes that computed 1 of 7 cells died (out of memory?); the others are finished\n"), (
+        done.stderr
+    )
+    assert len(cells_of(tmp_path)) == 1 + 6
+
+
+FORWARD = "(gram * weights * prompt)["
+"""Of the forward pass, as `model.attention.merged` states it."""
+
+
+@pytest.mark.long
+def test_a_changed_forward_pass_finds_no_old_cell(tmp_path: Path) -> None:
+    """The factor of the attention's output is doubled in a copy of the package, after a first sweep with it."""
+    shutil.copytree(Path(replica_icl.__file__).parent, tmp_path / "replica_icl")
+    (tmp_path / "grid.toml").write_text(
+        "[fixed]\nlam = 0.1\nnu = 2.0\n[swept]\nalpha = [0.5, 2.0]\n[theory]\nlevels = ['limit']\n"
+    )
+    script = (
+        "from replica_icl.sweep.grid import read_grid\n"
+        "from replica_icl.sweep.run import run_sweep\n"
+        "from replica_icl import Ratios, solve\n"
+        "found = run_sweep(read_grid('grid.toml'), 'results.nc', executor='serial')\n"
+        "solved = solve(Ratios(alpha=[0.5, 2.0], nu=2.0, lam=0.1)).m\n"
+        "assert found.m.values[0].tolist() == solved.tolist(), (found.m.values, solved)\n"
+        "print(*solved)\n"
+    )
+
+    def sweep() -> str:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first = sweep()
+    source = tmp_path / "replica_icl" / "model" / "attention" / "merged.py"
+    text = source.read_text()
+    assert text.count(FORWARD) == 1
+    source.write_text(text.replace(FORWARD, f"2 * {FORWARD}"))
+    second = sweep()
+    assert second != first
+    assert len(cells_of(tmp_path)) == 1 + 2

@@ -1,35 +1,49 @@
-"""Independent work in order, serially or in processes, with one BLAS thread each.
+"""Independent work, in this process or in several, with one thread of linear algebra each.
 
-One thread in the serial case too, so that a result is bit-identical for any number of workers (and because
-two processes with uncapped threads took a hundred times longer than capped ones).
-
-Each process has a pipe of its own and one item at a time, so that a process that dies takes that item with it and no
-other; it is replaced. Processes end with their parent, however it ends, and an interrupt is the parent's to handle.
+One thread in this process too, so that a result is the same bit by bit for any number of workers (`threads`). Each
+process has a pipe of its own and one item at a time, so that a process that dies takes that item with it and no other;
+it is replaced. Processes end with their parent, however it ends, and an interrupt is the parent's to handle.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from threadpoolctl import ThreadpoolController, threadpool_limits
-
-from replica_icl.errors import SolveError
+from replica_icl.errors import WorkerError
+from replica_icl.threads import one_thread, one_thread_from_now_on
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+def may_spawn() -> bool:
+    """Whether this process may have child processes (a daemonic one, as in `multiprocessing.Pool`, may not)."""
+    return not multiprocessing.current_process().daemon
+
+
+def processors() -> int:
+    """Processors that this process may use; a queueing system often grants fewer than the machine has."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
 
 
 @contextmanager
@@ -47,29 +61,14 @@ def _without_main_module() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-@cache
-def _pools() -> ThreadpoolController:
-    """The BLAS libraries of this process; finding them takes ten milliseconds, capping them microseconds."""
-    return ThreadpoolController()
-
-
-def one_thread() -> AbstractContextManager[object]:
-    """Cap BLAS at one thread for many small products: on busy processors more threads wait for each other."""
-    return _pools().limit(limits=1)
-
-
-def may_spawn() -> bool:
-    """Whether this process may have child processes (a daemonic worker may not)."""
-    return not multiprocessing.current_process().daemon
-
-
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold an interrupt back while a process is started, which inherits that and so never sees one."""
+def held(*signals: signal.Signals) -> Iterator[None]:
+    """Hold signals back while processes are started, which inherit that and never see an interrupt of the terminal."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # started later, it would let the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
@@ -84,27 +83,43 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def _sendable(error: Exception) -> Exception:
+    """The error, or one that says the same where it would not survive the way to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return WorkerError(f"{type(error).__name__}: {error}")
+    return error
+
+
 def _serve(pipe: Connection) -> None:
     """A worker process: a function, then items one by one; back goes (True, result) or (False, exception)."""
+    if hasattr(signal, "pthread_sigmask"):  # interrupts stay held
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    function = pipe.recv()
-    # Only libraries that are loaded can be capped. Receiving the function imports its module, with NumPy and SciPy.
-    threadpool_limits(limits=1)
+    function: Any = None
     while True:
         try:
-            item = pipe.recv()
+            received = pipe.recv()
         except EOFError:
             return
+        except Exception as error:  # it holds something that only the parent's main module knows
+            pipe.send((False, WorkerError(f"the work could not be sent to another process: {error}")))
+            return
+        if function is None:
+            function = received
+            one_thread_from_now_on()
+            continue
         try:
-            answer: tuple[bool, Any] = True, function(item)
+            answer: tuple[bool, Any] = True, function(received)
         except Exception as error:
-            answer = False, error
+            answer = False, _sendable(error)
         try:
             pipe.send(answer)
         except OSError:
             return
         except Exception as error:  # what cannot be pickled
-            pipe.send((False, SolveError(f"the answer of a worker could not be sent: {error}")))
+            pipe.send((False, WorkerError(f"the answer of a worker could not be sent: {error}")))
 
 
 @dataclass(eq=False)
@@ -115,6 +130,12 @@ class _Worker(Generic[Item]):
     pipe: Connection
     number: int
     item: Item
+
+    def end(self) -> None:
+        """End the process, which has nothing to lose, and wait for that."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
 
 
 class _Pool(Generic[Item, Result]):
@@ -129,7 +150,7 @@ class _Pool(Generic[Item, Result]):
         """A new process for an item."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _interrupts_held(), _without_main_module():
+        with held(signal.SIGINT, signal.SIGTERM), _without_main_module():
             process.start()
             self.working.append(_Worker(process, ours, number, item))
         theirs.close()
@@ -155,58 +176,57 @@ class _Pool(Generic[Item, Result]):
                 worker.pipe.send(worker.item)
             return
         self.working.remove(worker)
-        worker.pipe.close()
+        worker.end()
         if following is not None:
             self.start(*following)
 
     def end(self) -> None:
-        """End every process now; none has anything to lose."""
+        """End every process now."""
         for worker in self.working:
             worker.process.kill()
         for worker in self.working:
-            worker.process.join()
-            worker.pipe.close()
+            worker.end()
         self.working.clear()
 
 
 def _without_answer(item: Item, code: int, died: Callable[[Item, int], Result] | None) -> tuple[bool, Any]:
     """What stands for the answer of a process that died."""
     if died is None:
-        return False, SolveError(f"a worker process died (exit code {code})")
+        return False, WorkerError(f"a worker process died (exit code {code})")
     return True, died(item, code)
 
 
-def ordered_map(
+def as_finished(
     function: Callable[[Item], Result],
     items: Iterable[Item],
-    workers: int,
+    workers: int = 1,
     *,
     died: Callable[[Item, int], Result] | None = None,
-    arrived: Callable[[Result], None] | None = None,
-) -> Iterator[Result]:
-    """Yield function(item) in the order of the items.
+) -> Generator[tuple[int, Result], None, None]:
+    """Yield (number, function(item)) for the items, numbered from 0, as each is finished.
 
     Args:
         function: a module-level function of an importable module; what it takes and returns is pickled.
-        workers: 1 for this process, otherwise the number of spawned processes. When the consumer stops early, is
-            interrupted or an item raises, what has not finished is abandoned at once.
+        items: taken one by one, as there is somebody to work on them.
+        workers: 1 for this process and the order of the items, otherwise the number of spawned processes. A process
+            that may have none of its own does the work itself. When the consumer stops early, is interrupted or an
+            item raises, what has not finished is abandoned at once.
         died: the result of an item whose process died, given the item and the exit code (minus the signal); None:
             that is an error.
-        arrived: called in this process with every result as it arrives, which may be out of order.
 
     Raises:
-        SolveError: a process died and there is no `died`.
+        WorkerError: a process died and there is no `died`, or something could not be sent.
     """
+    if workers > 1 and not may_spawn():
+        _log.info("a daemonic process may have no processes of its own: it does the work itself")
+        workers = 1
     if workers == 1:
-        with threadpool_limits(limits=1):
-            for item in items:
-                result = function(item)
-                if arrived is not None:
-                    arrived(result)
-                yield result
+        with one_thread():
+            for number, item in enumerate(items):
+                yield number, function(item)
         return
     pool: _Pool[Item, Result] = _Pool(function)
-    waiting, answered, following = iter(enumerate(items)), dict[int, tuple[bool, Any]](), 0
+    waiting = iter(enumerate(items))
     try:
         for number, item in islice(waiting, workers):
             pool.start(number, item)
@@ -216,14 +236,9 @@ def ordered_map(
                 pool.proceed(worker, next(waiting, None), alive=answer is not None)
                 if answer is None:
                     answer = _without_answer(item, worker.process.exitcode or 0, died)
-                if answer[0] and arrived is not None:
-                    arrived(answer[1])
-                answered[number] = answer
-            while following in answered:
-                good, value = answered.pop(following)
+                good, value = answer
                 if not good:
                     raise value
-                following += 1
-                yield value
+                yield number, value
     finally:
         pool.end()

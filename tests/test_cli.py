@@ -340,7 +340,7 @@ def test_wrong_usage_is_one_line_and_exit_code_two(
     def start(*_: object) -> None:
         raise AssertionError("work was started before the options were checked")
 
-    monkeypatch.setattr("replica_icl.simulator.outcomes.ordered_map", start)
+    monkeypatch.setattr("replica_icl.simulator.outcomes.as_finished", start)
     arguments, named = WRONG[case]
     code, out, err = run(capsys, *arguments)
     assert code == 2

@@ -28,7 +28,7 @@ import scipy
 from scipy.optimize import root
 from threadpoolctl import threadpool_limits
 
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import prompt_nodes
 from replica_icl.numeric.finite_size import TOLERANCE
@@ -38,7 +38,6 @@ from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting
 
 DIMENSION, RIDGE = 20, 1.0
-ORDER = ("m", "q", "V", "u", "V_u")
 START = (0.1, 0.1, -1.0, 0.1, -3.0)
 """m, q, log V, u, log V_u: V of the order of 1/lambda_0, V_u less by a factor D/2, small overlaps."""
 ACCURACY = 1e-6
@@ -74,7 +73,7 @@ def peak_memory() -> float:
 
 def by_solve(tolerance: float) -> Measurement:
     """The whole grid in one call; nodes of the prompt law are made inside, none are left from before."""
-    load("fresh_tasks")
+    _ = LINEAR_ATTENTION.fresh_tasks
     before, start = peak_memory(), time.perf_counter()
     solution = solve(grid(), tolerance=tolerance, throw=False)
     seconds = (time.perf_counter() - start) / len(solution.status)
@@ -86,19 +85,18 @@ def by_solve(tolerance: float) -> Measurement:
 
 def by_root(setting: Setting) -> tuple[bool, bool, float, float]:
     """Whether the point where root stops is a solution, its own flag, e_icl and m."""
-    functions = load("fresh_tasks")
-    nodes = prompt_nodes(functions, setting.D, setting.N, 0.0, RULE, STEEPEST)
+    functions = LINEAR_ATTENTION.fresh_tasks
+    nodes = prompt_nodes(LINEAR_ATTENTION, setting.D, setting.N, 0.0, RULE, STEEPEST)
     sizes = {"D": float(setting.D), "P": float(setting.P), "c": 1.0, "field": setting.ridge, "field_u": setting.ridge}
 
     def order_parameters(x: np.ndarray) -> dict[str, float]:
         return {"m": x[0], "q": x[1], "V": np.exp(x[2]), "u": x[3], "V_u": np.exp(x[4])}
 
-    def balances(x: np.ndarray) -> dict[str, np.ndarray]:
-        return functions.stationarity(NUMPY, nodes.average, **order_parameters(x), **sizes, rho=0.0)
+    def balances(x: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        return functions.stationarity(NUMPY, nodes.average, **order_parameters(x), **sizes, rho=0.0).balances
 
     def left(x: np.ndarray) -> np.ndarray:
-        values = balances(x)
-        return np.array([np.ravel(values[f"left_{name}"] / values[f"size_{name}"])[0] for name in ORDER])
+        return np.array([np.ravel(rest / size)[0] for rest, size in balances(x)])
 
     with np.errstate(all="ignore"):
         found = root(left, START, tol=1e-12)
@@ -111,16 +109,15 @@ def by_root(setting: Setting) -> tuple[bool, bool, float, float]:
             (T * (omega - 2 * order["m"] * g + order["q"] * a + order["u"] * corner**2)) @ nodes.weights
         )
         values = {"m": order["m"], "q": order["q"], "v": order["V"], "e_icl": residual}
-        values |= {name: np.ravel(observed[name])[0] for name in ("train_error", "replicon")}
+        values |= {name: np.ravel(getattr(observed, name))[0] for name in ("train_error", "replicon")}
         status = classify(values, np.ravel(imbalance(balances(found.x)))[0], False, TOLERANCE)
     return int(status) == Status.CONVERGED, bool(found.success), float(residual), float(order["m"])
 
 
 def by_loop(sample: list[Setting]) -> Measurement:
     """One point after another; nodes are made before the clock starts."""
-    functions = load("fresh_tasks")
     for N in {setting.N for setting in sample}:
-        prompt_nodes(functions, DIMENSION, N, 0.0, RULE, STEEPEST)
+        prompt_nodes(LINEAR_ATTENTION, DIMENSION, N, 0.0, RULE, STEEPEST)
     before, start = peak_memory(), time.perf_counter()
     outcomes = [by_root(setting) for setting in sample]
     seconds = (time.perf_counter() - start) / len(sample)

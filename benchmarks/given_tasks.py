@@ -36,11 +36,11 @@ IMBALANCE = 1e-10
 
 def plain_iteration(given: TaskSet, limit: int) -> tuple[int, float]:
     """Iterations and relative imbalance of putting V's own coefficients back in, from V = 0."""
-    y = given.gathered(given.averages(np.zeros((given.setting.D + 1, given.setting.D + 1))), "a")
+    y = given.gathered(given.averages(np.zeros((given.setting.D + 1, given.setting.D + 1))).a)
     imbalance = np.inf
     iterations = 0
     while imbalance >= IMBALANCE and iterations < limit:
-        mapped = given.gathered(given.averages(given.fluctuations(y)), "a")
+        mapped = given.gathered(given.averages(given.fluctuations(y)).a)
         imbalance = float(np.max(np.abs(mapped - y)) / np.max(np.abs(y)))
         y, iterations = mapped, iterations + 1
     return iterations, imbalance

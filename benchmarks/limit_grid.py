@@ -16,14 +16,13 @@ import numpy as np
 import scipy
 from scipy.optimize import root
 
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.limit import TOLERANCE, classify, imbalance
 from replica_icl.numeric.solution import Status
 from replica_icl.numeric.solve import solve
 from replica_icl.ratios import Ratios
 
-EQUATIONS = ("m", "q", "v")
 START = (0.5, 0.5, 0.0)
 """m, q and log k: half of the way to a perfect overlap, effective ridge 1."""
 
@@ -41,16 +40,15 @@ def grid(count: int, seed: int) -> Ratios:
 
 def solved_by_root(point: dict[str, float]) -> tuple[Status, bool]:
     """Our status of the point where scipy.optimize.root stops, and its own success flag."""
-    functions = load("fresh_tasks_limit")
+    functions = LINEAR_ATTENTION.fresh_tasks_limit
 
-    def balances(unknowns: np.ndarray) -> dict[str, float]:
+    def balances(unknowns: np.ndarray) -> tuple[tuple[float, float], ...]:
         m, q, log_k = unknowns
         k = np.exp(log_k)
-        return functions.stationarity(NUMPY, m=m, q=q, k=k, s=point["lam"] / k, **point)
+        return functions.stationarity(NUMPY, m=m, q=q, k=k, s=point["lam"] / k, **point).balances
 
     def left(unknowns: np.ndarray) -> list[float]:
-        values = balances(unknowns)
-        return [values[f"left_{name}"] for name in EQUATIONS]
+        return [rest for rest, _ in balances(unknowns)[: len(START)]]
 
     with np.errstate(all="ignore"):
         found = root(left, START, tol=1e-13)

@@ -11,7 +11,7 @@ import numpy as np
 import sympy as sp
 from scipy.special import roots_genlaguerre
 
-from replica_icl.lowering import Program, compiled
+from replica_icl.lowering.source import Program, compiled
 from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.symbolic import symbols as s

@@ -1,8 +1,12 @@
 """The bridge from SymPy to numbers: what it refuses, and that generated files are current in either arithmetic."""
 
+import ast
 import inspect
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +17,12 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from replica_icl import lowered
-from replica_icl.lowering import Program, compiled, lower, module_source
+from replica_icl.lowering import loading, writing
+from replica_icl.lowering.model import Model
+from replica_icl.lowering.source import Axis, Matrix, Program, Vector, VectorArgument, compiled, lower, module_source
 from replica_icl.numeric.arithmetic import NUMPY, MpmathArithmetic
 from replica_icl.symbolic.averages import Average
-from replica_icl.theory import PROGRAMS
+from replica_icl.theory import THEORIES
 
 WRITTEN_WITH = "1.14.0"
 """SymPy of the committed files; another version may order terms in another way."""
@@ -25,11 +30,11 @@ WRITTEN_WITH = "1.14.0"
 x, y, z = sp.symbols("x y z", positive=True)
 
 
-def program(**outputs: sp.Expr) -> Program:
+def program(**outputs: Any) -> Program:
     return Program(name="f", summary="An example.", arguments=(x, y), outputs=outputs)
 
 
-def run(made: Program, share: bool = True, **values: Any) -> dict[str, Any]:
+def run(made: Program, share: bool = True, **values: Any) -> Any:
     return compiled("example", [made], share).f(NUMPY, **values)
 
 
@@ -84,8 +89,8 @@ def test_averages_are_taken_by_the_law_that_is_given() -> None:
     found = functions.f(
         NUMPY, lambda integrands: tuple(np.dot(f * np.ones(2), weights) for f in integrands(nodes)), x=2.0, y=1.0
     )
-    assert found["mean"] == pytest.approx(2 * 2.5 + 1)
-    assert found["log"] == pytest.approx(np.log(7.0))
+    assert found.mean == pytest.approx(2 * 2.5 + 1)
+    assert found.log == pytest.approx(np.log(7.0))
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -93,10 +98,52 @@ def test_expressions_have_their_values(share: bool) -> None:
     branches = sp.Piecewise((sp.sqrt(x), x > y), (1 / (x + y) ** 3, True))
     made = program(a=branches, b=sp.pi * sp.log(x / y) + sp.Rational(1, 7), c=sp.Abs(x - y) / sp.sqrt(x + y), d=1 / x)
     found = run(made, share, x=np.array([4.0, 1.0]), y=np.array([1.0, 3.0]))
-    np.testing.assert_allclose(found["a"], [2.0, 1 / 64])
-    np.testing.assert_allclose(found["b"], [np.pi * np.log(4) + 1 / 7, np.pi * np.log(1 / 3) + 1 / 7])
-    np.testing.assert_allclose(found["c"], [3 / np.sqrt(5), 1.0])
-    np.testing.assert_allclose(found["d"], [0.25, 1.0])
+    np.testing.assert_allclose(found.a, [2.0, 1 / 64])
+    np.testing.assert_allclose(found.b, [np.pi * np.log(4) + 1 / 7, np.pi * np.log(1 / 3) + 1 / 7])
+    np.testing.assert_allclose(found.c, [3 / np.sqrt(5), 1.0])
+    np.testing.assert_allclose(found.d, [0.25, 1.0])
+
+
+PAIR = Axis("PAIR", ("first", "second"))
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_vectors_and_matrices_hold_their_entries_in_the_order_of_their_axes(share: bool) -> None:
+    given = VectorArgument("both", PAIR, (x, y))
+    made = Program(
+        "two_fields",
+        "An example.",
+        (given, z),
+        {
+            "sums": Vector.of(PAIR, [x + z, y + z]),
+            "products": Matrix.of(PAIR, PAIR, [[1, x * z], [y * z, 2]]),
+            "symmetric": Matrix.symmetric_of(PAIR, lambda i, j: (x, y)[i] * sp.log((x, y)[j] + z)),
+        },
+    )
+    functions = compiled("example", [made], share)
+    found = functions.two_fields(NUMPY, both=(3.0, 5.0), z=2.0)
+    assert functions.PAIR == ("first", "second")
+    assert type(found).__name__ == "TwoFields"
+    assert found._fields == ("sums", "products", "symmetric")
+    assert found.sums == (5.0, 7.0)
+    assert found.products == ((1, 6.0), (10.0, 2))
+    across = 3 * np.log(7.0)
+    np.testing.assert_allclose(found.symmetric, [[3 * np.log(5.0), across], [across, 5 * np.log(7.0)]])
+
+
+def test_entries_that_do_not_fit_their_axes_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 entries along PAIR, which has 2"):
+        Vector.of(PAIR, [x, y, z])
+    with pytest.raises(ValueError, match="not a matrix over PAIR and PAIR"):
+        Matrix.of(PAIR, PAIR, [[x, y], [z]])
+    with pytest.raises(ValueError, match="f: sums has free symbols without an argument: z"):
+        program(sums=Vector.of(PAIR, [x, z]))
+
+
+def test_one_name_of_an_axis_has_one_meaning() -> None:
+    turned = Axis("PAIR", ("second", "first"))
+    with pytest.raises(ValueError, match="two axes have the name PAIR"):
+        module_source("example", [program(a=Vector.of(PAIR, [x, y]), b=Vector.of(turned, [y, x]))])
 
 
 # Generated files
@@ -105,9 +152,9 @@ LAW = ((0.3, 0.7), (0.75, 1.25))
 """Weights, and factors that spread the variables: a law of two points for any number of bound variables."""
 
 
-@pytest.fixture(scope="module", params=sorted(PROGRAMS))
+@pytest.fixture(scope="module", params=THEORIES)
 def derived(request: pytest.FixtureRequest) -> tuple[str, tuple[Program, ...]]:
-    return request.param, PROGRAMS[request.param]()
+    return request.param, import_module(f"replica_icl.theory.{request.param}").programs()
 
 
 def average_in(number: Callable[[Any], Any]) -> Callable[..., tuple[Any, ...]]:
@@ -124,21 +171,32 @@ def average_in(number: Callable[[Any], Any]) -> Callable[..., tuple[Any, ...]]:
     return average
 
 
-def evaluate(
-    functions: ModuleType, program: Program, xp: Any, number: Callable[[Any], Any], seed: int
-) -> dict[str, Any]:
-    """A lowered function at a random point; arguments between 1/2 and 2, the inner names as the function has them."""
+def evaluate(functions: Any, program: Program, xp: Any, number: Callable[[Any], Any], seed: int) -> dict[str, Any]:
+    """All values of a lowered function at a random point; arguments are between 1/2 and 2."""
     function = getattr(functions, program.name)
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    draws = np.random.default_rng(seed).uniform(0.5, 2.0, len(names))
+    rng = np.random.default_rng(seed)
+    arguments: dict[str, Any] = {}
+    for name, argument in zip(names, program.arguments, strict=True):
+        vector = isinstance(argument, VectorArgument)
+        draws = [number(value) for value in rng.uniform(0.5, 2.0, len(argument.symbols) if vector else 1)]
+        arguments[name] = tuple(draws) if vector else draws[0]
     given = (xp, average_in(number)) if "average" in inspect.signature(function).parameters else (xp,)
     with np.errstate(all="ignore"):
-        return function(*given, **{name: number(value) for name, value in zip(names, draws, strict=True)})
+        return dict(flat(function(*given, **arguments)))
+
+
+def flat(record: Any) -> Iterator[tuple[str, Any]]:
+    """Every value of a record, with the place where it is."""
+    for name, value in record._asdict().items():
+        for i, row in enumerate(value if isinstance(value, tuple) else (value,)):
+            for j, entry in enumerate(row if isinstance(row, tuple) else (row,)):
+                yield f"{name}[{i}][{j}]", entry
 
 
 def test_generated_file_equals_a_fresh_derivation_at_fifty_digits(derived: tuple[str, tuple[Program, ...]]) -> None:
     name, programs = derived
-    generated, fresh = import_module(f"replica_icl.lowered.{name}"), compiled(name, programs)
+    generated, fresh = import_module(f"replica_icl.lowered.{name}").Functions, compiled(name, programs)
     xp = MpmathArithmetic(50)
     for program in programs:
         for seed in range(3):
@@ -155,8 +213,14 @@ def test_generated_file_is_the_text_of_a_fresh_derivation(derived: tuple[str, tu
     if sp.__version__ != WRITTEN_WITH:
         pytest.skip(f"the files were written with SymPy {WRITTEN_WITH}")
     name, programs = derived
-    path = Path(lowered.__file__).with_name(f"{name}.py")
-    assert path.read_text(encoding="utf-8") == module_source(name, programs), "run `make lower`"
+    path = loading.PACKAGE / "lowered" / f"{name}.py"
+    assert path.read_text(encoding="utf-8") == writing.file_source(name, programs), "run `make lower`"
+
+
+def test_the_folder_of_generated_files_holds_no_other() -> None:
+    found = {path.stem for path in (loading.PACKAGE / "lowered").glob("*.py")}
+    assert found == {"__init__", *THEORIES}
+    assert len(ast.parse((loading.PACKAGE / "lowered" / "__init__.py").read_text("utf-8")).body) == 1, "a docstring"
 
 
 def test_shared_subexpressions_and_arithmetics_agree(derived: tuple[str, tuple[Program, ...]]) -> None:
@@ -177,14 +241,14 @@ def test_shared_subexpressions_and_arithmetics_agree(derived: tuple[str, tuple[P
 
 @pytest.fixture
 def fresh_loader() -> Iterator[None]:
-    lowered.load.cache_clear()
+    loading.load.cache_clear()
     yield
-    lowered.load.cache_clear()
+    loading.load.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh_loader")
 def test_current_file_is_used_as_it_is() -> None:
-    assert lowered.load("fresh_tasks_limit") is import_module("replica_icl.lowered.fresh_tasks_limit")
+    assert loading.load("fresh_tasks_limit") is import_module("replica_icl.lowered.fresh_tasks_limit").Functions
 
 
 @pytest.mark.usefixtures("fresh_loader")
@@ -194,37 +258,97 @@ def test_stale_or_missing_file_is_never_used(
 ) -> None:
     """The derivation is replaced by a tiny one, so that what comes back tells where it comes from."""
     name = "not_generated" if missing else "fresh_tasks_limit"
-    monkeypatch.setitem(PROGRAMS, name, lambda: (program(total=x + y),))
+    theory = ModuleType(f"replica_icl.theory.{name}")
+    theory.__dict__["programs"] = lambda attention: (program(total=x + y),)
+    monkeypatch.setitem(sys.modules, theory.__name__, theory)
     if not missing:
-        monkeypatch.setattr(lowered, "fingerprint", lambda: "another source")
+        monkeypatch.setattr(loading, "fingerprint", lambda sources: "another source")
     with caplog.at_level(logging.WARNING):
-        functions = lowered.load(name)
-    assert functions.f(NUMPY, x=1.0, y=2.0) == {"total": 3.0}
+        functions = loading.load(name)
+    assert functions.f(NUMPY, x=1.0, y=2.0).total == 3.0
     assert not hasattr(functions, "solution")
     assert "make lower" in caplog.text
 
 
-def test_fingerprint_changes_with_every_source_of_a_derivation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = Path(lowered.__file__).resolve().parent.parent
-    sources = [path for part in ("symbolic", "model", "theory") for path in package.rglob(f"{part}/**/*.py")]
-    sources.append(package / "lowering.py")
-    for source in sources:
-        copy = tmp_path / source.relative_to(package)
+def test_every_theory_of_a_model_is_one_that_is_lowered() -> None:
+    assert {name for name, x in vars(Model).items() if isinstance(x, cached_property)} == set(THEORIES)
+
+
+# Fingerprints
+
+
+@pytest.mark.parametrize("theory", THEORIES)
+def test_generated_file_has_the_fingerprint_of_its_sources(theory: str) -> None:
+    module = import_module(f"replica_icl.lowered.{theory}")
+    assert module.SOURCES == writing.sources_of(theory), "run `make lower`"
+    assert module.FINGERPRINT == loading.fingerprint(module.SOURCES), "run `make lower`"
+
+
+@pytest.mark.parametrize("theory", THEORIES)
+def test_sources_of_a_theory_are_what_it_imports_and_nothing_else(theory: str) -> None:
+    """Told by Python itself: what is loaded after the theory's module, but for the folders' `__init__.py`."""
+    code = f"import sys, replica_icl.theory.{theory}; print(*(n for n in sys.modules if n.startswith('replica_icl.')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    files = {name.removeprefix("replica_icl.").replace(".", "/") + ".py" for name in loaded}
+    assert {name for name in files if (loading.PACKAGE / name).is_file()} == set(writing.sources_of(theory))
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A copy of all sources of the package, to be changed."""
+    package = tmp_path / "replica_icl"
+    for source in loading.PACKAGE.rglob("*.py"):
+        copy = package / source.relative_to(loading.PACKAGE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(source.read_bytes())
-
-    original = lowered.fingerprint.__wrapped__()
-    monkeypatch.setattr(lowered, "_PACKAGE", tmp_path)
-    assert lowered.fingerprint.__wrapped__() == original
-    for changed in ("model/attention/merged.py", "theory/fresh_tasks.py", "lowering.py"):
-        text = (tmp_path / changed).read_bytes()
-        (tmp_path / changed).write_bytes(text + b"# changed\n")
-        assert lowered.fingerprint.__wrapped__() != original
-        (tmp_path / changed).write_bytes(text.replace(b"\n", b"\r\n"))
-        assert lowered.fingerprint.__wrapped__() == original, "line ends are no change"
+    return package
 
 
-@pytest.mark.parametrize("ensemble", sorted(PROGRAMS))
-def test_generated_file_has_the_fingerprint_of_its_sources(ensemble: str) -> None:
-    module = import_module(f"replica_icl.lowered.{ensemble}")
-    assert module.FINGERPRINT == lowered.fingerprint.__wrapped__(), "run `make lower`"
+def changed_by(package: Path, source: str, text: bytes = b"# changed\n") -> set[str]:
+    """Theories whose fingerprint is another one after an addition to a source, which is then taken back."""
+    path = package / source
+    before = path.read_bytes() if path.is_file() else None
+    loading._digest.cache_clear()
+    old = {theory: loading.fingerprint(writing.sources_of(theory, package), package) for theory in THEORIES}
+    path.write_bytes((before or b"") + text)
+    loading._digest.cache_clear()
+    new = {theory: loading.fingerprint(writing.sources_of(theory, package), package) for theory in THEORIES}
+    loading._digest.cache_clear()
+    path.unlink() if before is None else path.write_bytes(before)
+    return {theory for theory in THEORIES if old[theory] != new[theory]}
+
+
+def test_fingerprint_changes_with_the_sources_of_that_theory_alone(copied: Path) -> None:
+    assert changed_by(copied, "theory/given_tasks.py") == {"given_tasks"}
+    assert changed_by(copied, "theory/fresh_tasks_limit.py") == {"fresh_tasks_limit", "task_diversity"}
+    assert changed_by(copied, "theory/task_spectrum.py") == {"task_diversity"}
+    assert changed_by(copied, "lowering/source.py") == set(THEORIES)
+    assert {"fresh_tasks", "task_diversity"} <= changed_by(copied, "model/attention/merged.py")
+
+
+@pytest.mark.parametrize(
+    "source", ["narration/fresh_tasks.py", "theory/__init__.py", "theory/another.py", "lowering/loading.py"]
+)
+def test_fingerprint_does_not_see_narrations_nor_other_theories(copied: Path, source: str) -> None:
+    assert changed_by(copied, source) == set()
+
+
+def test_a_source_that_is_newly_imported_belongs_to_the_fingerprint(copied: Path) -> None:
+    (copied / "symbolic" / "new.py").write_text("x = 1\n", encoding="utf-8")
+    assert changed_by(copied, "symbolic/new.py") == set()
+    path = copied / "theory" / "task_spectrum.py"
+    path.write_bytes(path.read_bytes() + b"\ndef late():\n    from replica_icl.symbolic import new\n")
+    assert changed_by(copied, "symbolic/new.py") == {"task_diversity"}
+
+
+def test_line_ends_are_no_change(copied: Path) -> None:
+    path = copied / "theory" / "given_tasks.py"
+    sources = writing.sources_of("given_tasks", copied)
+    loading._digest.cache_clear()
+    before = loading.fingerprint(sources, copied)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    loading._digest.cache_clear()
+    assert loading.fingerprint(sources, copied) == before
+    path.unlink()
+    loading._digest.cache_clear()
+    assert loading.fingerprint(sources, copied) != before

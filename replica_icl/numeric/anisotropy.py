@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.given_tasks import REFINEMENTS, TaskSet, left_over, solve_given_tasks, task_set
 from replica_icl.setting import Setting
@@ -47,13 +47,13 @@ class SourcedTaskSet(TaskSet):
         """V, C and M."""
         D, P = self.setting.D, self.setting.P
         V, found, _, _ = self.solve_fluctuations(s)
-        pull = np.stack([np.ravel(found["b_task"]), np.ravel(found["b_corner"])]) * self.shares
+        pull = np.stack([np.ravel(x) for x in found.b]) * self.shares
         by_task = self.tasks / np.sqrt(D)
         M = P * V @ (np.vstack([(self.directions * pull[0][:, None]).T @ by_task, pull[1] @ by_task]) + self.B)
-        J = np.eye(2 * self.K + 2) - P * self.curvature(found) @ self.gram(V)
+        J = np.eye(2 * self.K + 2) - P * self.curvature(found.slopes) @ self.gram(V)
         c = np.zeros(len(J))
         for _ in range(REFINEMENTS):
-            closed = self.gathered(self.residuals(V, P * V @ self.combine(c) @ V + M @ M.T / D, M), "c")
+            closed = self.gathered(self.residuals(V, P * V @ self.combine(c) @ V + M @ M.T / D, M).c)
             c = c + np.linalg.solve(J, closed - c)
         return V, P * V @ self.combine(c) @ V, M
 
@@ -90,12 +90,16 @@ class SourcedTaskSet(TaskSet):
             "vv_rest": anisotropy(V, V),
             "vg_rest": anisotropy(V, G),
         }
-        value = self.functions.spread(NUMPY, self.nodes.average, **self.arguments(V, G, M), **products)["spread"]
-        return float(self.setting.P * self.shares @ np.ravel(value))
+        value = self.model.given_tasks.spread(NUMPY, self.nodes.average, **self.arguments(V, G, M), **products)
+        return float(self.setting.P * self.shares @ np.ravel(value.spread))
 
 
 def errors_with_spread(
-    setting: Setting, tasks: ArrayLike, shares: ArrayLike | None = None, tolerance: float = 1e-5
+    setting: Setting,
+    tasks: ArrayLike,
+    shares: ArrayLike | None = None,
+    tolerance: float = 1e-5,
+    model: Model | None = None,
 ) -> dict[str, float]:
     """e_icl and e_idg of a given task set with the spread of c~^T V c~ to first order.
 
@@ -104,17 +108,20 @@ def errors_with_spread(
     Raises:
         SolveError: the theory without the spread did not converge.
     """
-    solution = solve_given_tasks(setting, tasks, shares, tolerance).or_raise()
-    s = left_over(setting, np.asarray(tasks, dtype=float))
-    plain = task_set(setting, tasks, shares, tolerance, steepest=min(1 / s, 1e6))
+    model = model or LINEAR_ATTENTION
+    solution = solve_given_tasks(setting, tasks, shares, tolerance, model).or_raise()
+    s = left_over(setting, np.asarray(tasks, dtype=float), model)
+    plain = task_set(setting, tasks, shares, tolerance, steepest=min(1 / s, 1e6), model=model)
     D, K = setting.D, plain.K
-    means = {name: np.ravel(x) / K for name, x in plain.functions.moments(NUMPY, plain.nodes.average, D=D).items()}
-    y = np.concatenate([means["f_task"], means["f_cross"], [means["f_rest"].sum(), means["f_corner"].sum()]])
+    moments = model.given_tasks.moments(NUMPY, plain.nodes.average, D=D)
+    task, rest, corner, cross = (np.ravel(x) / K for x in moments.f)
+    y = np.concatenate([task, cross, [rest.sum(), corner.sum()]])
     by_task = plain.tasks / np.sqrt(D)
-    seen = np.vstack([(plain.directions * means["p"][:, None]).T @ by_task, means["l"] @ by_task])
+    along, last = np.ravel(moments.p) / K, np.ravel(moments.l) / K
+    seen = np.vstack([(plain.directions * along[:, None]).T @ by_task, last @ by_task])
     at = {"D": float(D), "N": float(setting.N), "rho": setting.noise}
     bare, in_q, in_u = (
-        load("fresh_tasks").transfer(NUMPY, m=0.0, q=q, u=u, **at)["e_icl"] for q, u in ((0, 0), (1, 0), (0, 1))
+        model.fresh_tasks.transfer(NUMPY, m=0.0, q=q, u=u, **at).e_icl for q, u in ((0, 0), (1, 0), (0, 1))
     )
     isotropic = np.diag(np.r_[np.full(D, (in_q - bare) / D), in_u - bare])
     tests = {"e_icl": (isotropic, np.eye(D + 1, D) / D), "e_idg": (plain.combine(y), seen)}

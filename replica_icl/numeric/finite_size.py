@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replica_icl.errors import ParameterError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes, mean_prompt, prompt_nodes
 from replica_icl.numeric.limit import classify
@@ -52,40 +51,38 @@ def _steepest(points: Points, saddle: dict[str, Array]) -> float:
     return min(float(np.max(chi[np.isfinite(chi)], initial=1.0)), 1e12)  # where the saddle runs away, no further
 
 
-def _solve_group(
-    functions: ModuleType, settings: Sequence[Setting], ridges: Array, tolerance: float
-) -> dict[str, Array]:
+def _solve_group(model: Model, settings: Sequence[Setting], ridges: Array, tolerance: float) -> dict[str, Array]:
     """All points of one prompt law: a start from the mean prompt, a coarse rule, the rule asked for, and its check."""
     points = Points.of(settings, ridges)
-    law = (functions, points.D, points.N, points.noise)
+    law = (model, points.D, points.N, points.noise)
     with np.errstate(all="ignore"):
         ceiling = points.D / (points.P * np.maximum(points.field, 1e-300))
         logs = np.log(np.minimum(ceiling, points.D**2 / points.P))
         start = np.concatenate([logs, logs - np.log(points.D)], axis=1)
-        start, _ = newton(functions, points, mean_prompt(*law), start)
+        start, _ = newton(model, points, mean_prompt(*law), start)
         start = np.where(np.isfinite(start), start, 0.0)
-        steepest = _steepest(points, saddle_point(functions, points, prompt_nodes(*law, 1e-2), start))
+        steepest = _steepest(points, saddle_point(model, points, prompt_nodes(*law, 1e-2), start))
         rule = tolerance / 3
         for _ in range(3):
             nodes = prompt_nodes(*law, rule, steepest)
-            saddle = saddle_point(functions, points, nodes, start)
+            saddle = saddle_point(model, points, nodes, start)
             saddle["quadrature_error"] = _difference(
-                saddle, saddle_point(functions, points, prompt_nodes(*law, rule, steepest, check=True), saddle["logs"])
+                saddle, saddle_point(model, points, prompt_nodes(*law, rule, steepest, check=True), saddle["logs"])
             )
             if not np.any(saddle["quadrature_error"] > tolerance):
                 break
             rule /= 30
             steepest = max(steepest, _steepest(points, saddle))
-        saddle |= _thermal(functions, settings, ridges, nodes, saddle)
-        saddle |= _next_order(functions, settings, points, nodes, saddle)
+        saddle |= _thermal(model, settings, ridges, nodes, saddle)
+        saddle |= _next_order(model, settings, points, nodes, saddle)
         return saddle | _theory_error(points, saddle)
 
 
 def _next_order(
-    functions: ModuleType, settings: Sequence[Setting], points: Points, nodes: PromptNodes, saddle: dict[str, Array]
+    model: Model, settings: Sequence[Setting], points: Points, nodes: PromptNodes, saddle: dict[str, Array]
 ) -> dict[str, Array]:
     """What the next order adds to each of VALUES, at the settings' own temperatures."""
-    found = next_order(functions, points, nodes, saddle)
+    found = next_order(model, points, nodes, saddle)
     # Fluctuations are proportional to 1/beta and the energy's part of log Z to beta; both were solved at beta = P.
     scale = points.P[:, 0] / np.array([s.beta for s in settings])
     warm = np.where(scale > 0, 1.0, np.nan)
@@ -126,7 +123,7 @@ def _difference(saddle: dict[str, Array], checked: dict[str, Array]) -> Array:
 
 
 def _thermal(
-    functions: ModuleType, settings: Sequence[Setting], ridges: Array, nodes: PromptNodes, saddle: dict[str, Array]
+    model: Model, settings: Sequence[Setting], ridges: Array, nodes: PromptNodes, saddle: dict[str, Array]
 ) -> dict[str, Array]:
     """V, V_u, Gibbs errors and log Z of the points at finite beta; NaN for the others."""
     beta = np.array([s.beta for s in settings])
@@ -138,7 +135,7 @@ def _thermal(
         order = {name: saddle[name][index][:, None] for name in ("m", "q", "u")}
         # V is proportional to 1/beta; it was solved at beta = P.
         V, V_u = (saddle[name][index][:, None] * P / beta[index][:, None] for name in ("v", "v_u"))
-        found = functions.thermal(
+        found = model.fresh_tasks.thermal(
             NUMPY,
             nodes.average,
             **order,
@@ -151,7 +148,7 @@ def _thermal(
             rho=settings[0].noise,
             beta=beta[index][:, None],
         )
-        for name, value in (found | {"V": V, "V_u": V_u}).items():
+        for name, value in (found._asdict() | {"V": V, "V_u": V_u}).items():
             results[name][index] = np.broadcast_to(value, V.shape)[:, 0]
     return results
 
@@ -160,7 +157,7 @@ def solve_finite_size(
     settings: Sequence[Setting],
     tolerance: float = 1e-7,
     block_ridges: Any = None,
-    functions: ModuleType | None = None,
+    model: Model | None = None,
 ) -> Solution:
     """Solve the finite-size theory for many settings at once.
 
@@ -169,7 +166,7 @@ def solve_finite_size(
         tolerance: relative accuracy of the prompt averages, as it shows in e_icl, train_error, m and q.
         block_ridges: ridges of the token weights and of the last row where these are not the setting's, shape
             (len(settings), 2); they may be negative as long as the energy stays bounded.
-        functions: lowered functions; by default those of the package's derivation.
+        model: lowered theories; by default the package's own.
 
     Returns:
         Solution at level "finite-size", arrays of shape (len(settings),).
@@ -180,7 +177,7 @@ def solve_finite_size(
     for setting in settings:
         if setting.K is not None:
             raise ParameterError("K", setting.K, "must be absent: this theory has fresh tasks, one per prompt")
-    functions = functions or load("fresh_tasks")
+    model = model or LINEAR_ATTENTION
     own = [[setting.ridge, setting.ridge] for setting in settings]
     ridges = np.asarray(own if block_ridges is None else block_ridges, dtype=float)
     singular = np.array([s.ridge == 0 and s.P == s.acting_weights for s in settings], dtype=bool)
@@ -189,7 +186,7 @@ def solve_finite_size(
         groups[settings[i].D, settings[i].N, settings[i].noise].append(i)
     values = {name: np.full(len(settings), np.nan) for name in FOUND}
     for members in groups.values():
-        found = _solve_group(functions, [settings[i] for i in members], ridges[members], tolerance)
+        found = _solve_group(model, [settings[i] for i in members], ridges[members], tolerance)
         for name in FOUND:
             values[name][members] = found[name]
     residual, inaccuracy = values.pop("residual"), values.pop("quadrature_error")

@@ -17,21 +17,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica_icl.errors import ParameterError
 from replica_icl.keys import entropy
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes, factor_rules
 from replica_icl.numeric.solution import Solution, Status, solution_of
 from replica_icl.numeric.task_diversity import solve_task_diversity
 from replica_icl.ratios import ratios
 from replica_icl.setting import Setting, check_integer
+
+if TYPE_CHECKING:
+    from replica_icl.lowered.given_tasks import Averages, Residuals
 
 Array = NDArray[np.floating[Any]]
 
@@ -47,7 +49,6 @@ direction of V is held by the ridge alone and its parts cancel in every average.
 ridge of 1e-8 rounding can leave 1e-3: such a point is reported as not converged."""
 PIECE = 2**13
 """Numbers in one intermediate array of the prompt averages."""
-PARTS = ("task", "rest", "corner", "cross")
 
 
 def check_task_matrix(tasks: ArrayLike, setting: Setting) -> Array:
@@ -137,13 +138,14 @@ class TaskSet:
         tasks: (K, D).
         shares: pi_k, fraction of prompts of each task, (K,).
         nodes: of the prompt law given each task.
+        model: the lowered theories.
     """
 
     setting: Setting
     tasks: Array
     shares: Array
     nodes: PromptNodes
-    functions: ModuleType
+    model: Model
 
     @cached_property
     def directions(self) -> Array:
@@ -164,13 +166,12 @@ class TaskSet:
         total[D, D] = y[2 * K + 1]
         return total
 
-    def traces(self, G: Array) -> dict[str, Array]:
-        """tr(F G) per task, each (K, 1)."""
+    def traces(self, G: Array) -> tuple[Array, ...]:
+        """tr(F G) per task, for each of the theory's PARTS (task, rest, corner, cross) of shape (K, 1)."""
         D, u = self.setting.D, self.directions
         task = np.einsum("kd,kd->k", u @ G[:D, :D], u)
         rest, corner = np.full(self.K, np.trace(G[:D, :D])), np.full(self.K, G[D, D])
-        values = dict(zip(PARTS, (task, rest, corner, 2 * u @ G[:D, D]), strict=True))
-        return {name: value[:, None] for name, value in values.items()}
+        return tuple(value[:, None] for value in (task, rest, corner, 2 * u @ G[:D, D]))
 
     def gram(self, V: Array) -> Array:
         """tr(F_i V F_j V), (2 K + 2, 2 K + 2)."""
@@ -192,25 +193,19 @@ class TaskSet:
         gram.T[upper] = gram[upper]
         return gram
 
-    def gathered(self, per_task: dict[str, Any], prefix: str) -> Array:
-        """Coefficients per task and part, weighted by the shares, as unknowns."""
-        task, rest, corner, cross = (self.shares * np.ravel(per_task[f"{prefix}_{part}"]) for part in PARTS)
+    def gathered(self, per_task: Sequence[Any]) -> Array:
+        """Coefficients per part and task, weighted by the shares, as unknowns."""
+        task, rest, corner, cross = (self.shares * np.ravel(part) for part in per_task)
         return np.concatenate([task, cross, [rest.sum(), corner.sum()]])
 
-    def curvature(self, per_task: dict[str, Any]) -> Array:
+    def curvature(self, slopes: Sequence[Sequence[Any]]) -> Array:
         """A = -d(gathered a)/d(traces), (2 K + 2, 2 K + 2)."""
         K = self.K
-        places = {
-            "task": np.arange(K),
-            "cross": np.arange(K, 2 * K),
-            "rest": np.full(K, 2 * K),
-            "corner": np.full(K, 2 * K + 1),
-        }
+        places = (np.arange(K), np.full(K, 2 * K), np.full(K, 2 * K + 1), np.arange(K, 2 * K))  # in the order of PARTS
         A = np.zeros((2 * K + 2, 2 * K + 2))
-        for f in PARTS:
-            for h in PARTS:
-                value = np.broadcast_to(np.ravel(per_task[f"a_{f}_{h}"]), (K,))
-                np.add.at(A, (places[f], places[h]), -self.shares * value)
+        for f, row in zip(places, slopes, strict=True):
+            for h, slope in zip(places, row, strict=True):
+                np.add.at(A, (f, h), -self.shares * np.broadcast_to(np.ravel(slope), (K,)))
         return A
 
     def fluctuations(self, y: Array) -> Array:
@@ -219,27 +214,27 @@ class TaskSet:
         inverse.flat[:: self.setting.D + 2] += self.setting.P * self.setting.ridge
         return np.linalg.inv(inverse)
 
-    def averages(self, V: Array) -> dict[str, Any]:
-        traces = {f"v_{part}": x for part, x in self.traces(V).items()}
-        return self.functions.averages(NUMPY, self.nodes.average, **traces, D=float(self.setting.D))
+    def averages(self, V: Array) -> Averages:
+        """The lowered `averages` at given V."""
+        return self.model.given_tasks.averages(NUMPY, self.nodes.average, v=self.traces(V), D=float(self.setting.D))
 
-    def solve_fluctuations(self, s: float) -> tuple[Array, dict[str, Any], float, int]:
+    def solve_fluctuations(self, s: float) -> tuple[Array, Averages, float, int]:
         """V by damped Newton in the coefficients: V, its averages, the residual and the number of iterations.
 
         Args:
             s: estimate of the share that training leaves of a residual, for the start.
         """
         D = self.setting.D
-        y = s * self.gathered(self.averages(np.zeros((D + 1, D + 1))), "a")
+        found = self.averages(np.zeros((D + 1, D + 1)))
+        y = s * self.gathered(found.a)
         best, residual, iterations = y, np.inf, 0
         step = np.zeros_like(y)
         V: Array = np.eye(D + 1)
-        found: dict[str, Any] = {}
         while iterations < MAX_ITERATIONS:
             iterations += 1
             V_new = self.fluctuations(y)
             found_new = self.averages(V_new)
-            mapped = self.gathered(found_new, "a")
+            mapped = self.gathered(found_new.a)
             size = np.concatenate([*(2 * [np.abs(y[: self.K]) + np.abs(mapped[: self.K])]), 2 * y[-2:]])
             new = float(np.max(np.abs(mapped - y) / np.maximum(size, 1e-300)))
             worse = not new < residual and new > 1e-14
@@ -252,7 +247,7 @@ class TaskSet:
             best, residual, V, found = y, new, V_new, found_new
             if residual < 1e-13:
                 break
-            J = np.eye(y.size) - self.setting.P * self.curvature(found) @ self.gram(V)
+            J = np.eye(y.size) - self.setting.P * self.curvature(found.slopes) @ self.gram(V)
             step = np.where(y != 0, np.linalg.solve(J, mapped - y), 0.0)  # a task without prompts keeps its zeros
             positive = np.r_[: self.K, -2, -1]
             shrinks = np.max(-step[positive] / np.maximum(y[positive], 1e-300))
@@ -264,32 +259,32 @@ class TaskSet:
         """Order parameters and observables."""
         setting, D, P = self.setting, self.setting.D, self.setting.P
         V, found, residual, iterations = self.solve_fluctuations(s)
-        pull = np.stack([np.ravel(found["b_task"]), np.ravel(found["b_corner"])]) * self.shares
+        pull = np.stack([np.ravel(x) for x in found.b]) * self.shares
         by_task = self.tasks / np.sqrt(D)
         source = np.vstack([(self.directions * pull[0][:, None]).T @ by_task, pull[1] @ by_task])
         M = P * V @ source
         gram = self.gram(V)
-        A = self.curvature(found)
+        A = self.curvature(found.slopes)
         J = np.eye(A.shape[0]) - P * A @ gram
         c = np.zeros(A.shape[0])
         left = np.inf
         for _ in range(REFINEMENTS):  # a linear equation, so that all but the first step repair its rounding errors
             C = P * V @ self.combine(c) @ V
             values = self.residuals(V, C + M @ M.T / D, M)
-            closed = self.gathered(values, "c")
+            closed = self.gathered(values.c)
             correction = np.linalg.solve(J, closed - c)
             left = float(np.max(np.abs(correction)) / np.max(np.abs(c + correction)))
             if left < TOLERANCE / 10:
                 break
             c = c + correction
-        errors = np.ravel(values["error"])
+        errors = np.ravel(values.error)
         squares = M @ M.T + D * C
         m, q, u = np.trace(M[:D]) / D, np.trace(squares[:D, :D]) / D, squares[D, D]
-        test = load("fresh_tasks").transfer(NUMPY, m=m, q=q, u=u, D=float(D), N=float(setting.N), rho=setting.noise)
+        test = self.model.fresh_tasks.transfer(NUMPY, m=m, q=q, u=u, D=float(D), N=float(setting.N), rho=setting.noise)
         return {
-            "e_icl": float(test["e_icl"]),
+            "e_icl": float(test.e_icl),
             "e_idg": float(errors.mean()),
-            "train_error": float(self.shares @ np.ravel(values["training"])),
+            "train_error": float(self.shares @ np.ravel(values.training)),
             "m": float(m),
             "q": float(q),
             "u": float(u),
@@ -303,19 +298,18 @@ class TaskSet:
             "C": C,
         }
 
-    def residuals(self, V: Array, G: Array, M: Array) -> dict[str, Any]:
+    def residuals(self, V: Array, G: Array, M: Array) -> Residuals:
         """The lowered `residuals` at given order parameters."""
-        return self.functions.residuals(NUMPY, self.nodes.average, **self.arguments(V, G, M))
+        return self.model.given_tasks.residuals(NUMPY, self.nodes.average, **self.arguments(V, G, M))
 
     def arguments(self, V: Array, G: Array, M: Array) -> dict[str, Any]:
         """What a prompt of each task sees of V, G = C + M M^T / D and M."""
         D, u = self.setting.D, self.directions
         by_task = self.tasks / np.sqrt(D)
         return {
-            **{f"v_{part}": x for part, x in self.traces(V).items()},
-            **{f"g_{part}": x for part, x in self.traces(G).items()},
-            "m_task": np.einsum("kd,kd->k", u @ M[:D], by_task)[:, None],
-            "m_corner": (by_task @ M[D])[:, None],
+            "v": self.traces(V),
+            "g": self.traces(G),
+            "m": (np.einsum("kd,kd->k", u @ M[:D], by_task)[:, None], (by_task @ M[D])[:, None]),
             "omega": np.sum(by_task**2, axis=1)[:, None],
             "D": float(D),
             "rho": self.setting.noise,
@@ -324,20 +318,25 @@ class TaskSet:
     def free_entropy(self, V: Array, C: Array, M: Array) -> float:
         """log Z at beta = P of given order parameters (the docstring of this module), for checks."""
         D, P = self.setting.D, self.setting.P
-        terms = np.ravel(self.residuals(V, C + M @ M.T / D, M)["free_entropy"])
+        terms = np.ravel(self.residuals(V, C + M @ M.T / D, M).free_entropy)
         entropic = D / 2 * (np.linalg.slogdet(V)[1] + np.trace(np.linalg.solve(V, C)))
         ridge = P * self.setting.ridge / 2 * (D * np.trace(V) + D * np.trace(C) + np.sum(M**2))
         return float(entropic - ridge + P * self.shares @ terms)
 
 
 def task_set(
-    setting: Setting, tasks: ArrayLike, shares: ArrayLike | None = None, tolerance: float = 1e-5, steepest: float = 10.0
+    setting: Setting,
+    tasks: ArrayLike,
+    shares: ArrayLike | None = None,
+    tolerance: float = 1e-5,
+    steepest: float = 10.0,
+    model: Model | None = None,
 ) -> TaskSet:
     """The equations of a task matrix, with nodes of the prompt law to a relative `tolerance`."""
     matrix = check_task_matrix(tasks, setting)
-    functions = load("given_tasks")
+    model = model or LINEAR_ATTENTION
     decade = float(10.0 ** np.ceil(np.log10(max(steepest, 1.0))))
-    rules = factor_rules(load("fresh_tasks"), setting.D, setting.N, setting.noise, tolerance, decade, gauss=True)
+    rules = factor_rules(model, setting.D, setting.N, setting.noise, tolerance, decade, gauss=True)
     names = [name for name in rules if name != "omega"]
     grid = np.meshgrid(*(rules[name][0] for name in names), indexing="ij")
     weights: Array = np.ones(1)
@@ -346,18 +345,18 @@ def task_set(
     keep = weights > 1e-3 * tolerance * weights.max() / decade
     factors = {name: axis.ravel()[keep][None, :] for name, axis in zip(names, grid, strict=True)}
     omega = np.sum(matrix**2, axis=1, keepdims=True) / setting.D
-    scalars = functions.scalars(
+    scalars = model.given_tasks.scalars(
         NUMPY, **factors, omega=omega, D=float(setting.D), N=float(setting.N), rho=setting.noise
     )
-    nodes = TaskNodes(tuple(scalars[name] for name in ("T", "p", "x", "l")), weights[keep] / weights[keep].sum())
+    nodes = TaskNodes((scalars.T, scalars.p, scalars.x, scalars.l), weights[keep] / weights[keep].sum())
     usage = np.full(len(matrix), 1 / len(matrix)) if shares is None else check_shares(shares, len(matrix))
-    return TaskSet(setting, matrix, usage, nodes, functions)
+    return TaskSet(setting, matrix, usage, nodes, model)
 
 
-def left_over(setting: Setting, tasks: Array) -> float:
+def left_over(setting: Setting, tasks: Array, model: Model | None = None) -> float:
     """s of the limit at the ratios of the setting, sqrt(training error / e_idg): where the solve starts."""
     point = ratios(replace(setting, K=len(tasks), beta=np.inf))
-    found = solve_task_diversity(point)
+    found = solve_task_diversity(point, model=model)
     if not found.converged or found.train_error <= 0:
         return 0.1
     return float(np.sqrt(found.train_error / found.e_idg))
@@ -371,7 +370,11 @@ def _check_level(setting: Setting) -> None:
 
 
 def solve_given_tasks(
-    setting: Setting, tasks: ArrayLike, shares: ArrayLike | None = None, tolerance: float = 1e-5
+    setting: Setting,
+    tasks: ArrayLike,
+    shares: ArrayLike | None = None,
+    tolerance: float = 1e-5,
+    model: Model | None = None,
 ) -> Solution:
     """Solve the theory of one task matrix.
 
@@ -380,15 +383,16 @@ def solve_given_tasks(
         tasks: (K, D) task matrix.
         shares: fraction of the prompts of each task, by default equal.
         tolerance: relative accuracy of the prompt averages.
+        model: lowered theories; by default the package's own.
 
     Raises:
         ParameterError: bad tasks or shares, no ridge, or a finite temperature.
     """
     _check_level(setting)
     matrix = check_task_matrix(tasks, setting)
-    s = left_over(setting, matrix)
+    s = left_over(setting, matrix, model)
     with np.errstate(all="ignore"):
-        values = task_set(setting, matrix, shares, tolerance, steepest=min(1 / s, 1e6)).solve(s)
+        values = task_set(setting, matrix, shares, tolerance, steepest=min(1 / s, 1e6), model=model).solve(s)
     for name in ("V", "M", "C"):
         values.pop(name)
     residual, correction, iterations = (values.pop(name) for name in ("residual", "correction", "iterations"))
@@ -443,12 +447,17 @@ class TaskAverage:
 
 
 def average_over_tasks(
-    setting: Setting, draws: int = 1, seed: int = 0, sphere: bool = False, tolerance: float = 1e-5
+    setting: Setting,
+    draws: int = 1,
+    seed: int = 0,
+    sphere: bool = False,
+    tolerance: float = 1e-5,
+    model: Model | None = None,
 ) -> TaskAverage:
     """Solve `draws` random task sets of `setting.K` tasks (see `draw_task_set`)."""
     check_integer("draws", draws, 1)
     found = []
     for index in range(draws):
         tasks, shares = draw_task_set(setting, seed, index, sphere)
-        found.append(solve_given_tasks(setting, tasks, shares, tolerance))
+        found.append(solve_given_tasks(setting, tasks, shares, tolerance, model))
     return TaskAverage(tuple(found))

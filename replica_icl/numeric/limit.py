@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from replica_icl.errors import ParameterError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.solution import Solution, Status, solution_of
 from replica_icl.ratios import Ratios
@@ -20,13 +20,11 @@ CHUNK = 1 << 14
 """Points per pass: the intermediate arrays of a lowered function stay in the cache."""
 
 
-def imbalance(balances: dict[str, Any]) -> Any:
-    """The largest |left| / size over the saddle-point equations of a lowered `stationarity`."""
+def imbalance(balances: Iterable[Sequence[Any]]) -> Any:
+    """The largest |left| / size over the saddle-point equations: `balances` of a lowered `stationarity`."""
     worst: Any = 0.0
-    for name in balances:
-        if name.startswith("left_"):
-            size = balances["size_" + name.removeprefix("left_")]
-            worst = np.maximum(worst, np.abs(balances[name]) / np.where(size == 0, 1.0, size))
+    for left, size in balances:
+        worst = np.maximum(worst, np.abs(left) / np.where(size == 0, 1.0, size))
     return worst
 
 
@@ -43,13 +41,13 @@ def classify(values: dict[str, Any], residual: Any, singular: Any, tolerance: fl
     return np.where(singular, Status.SINGULAR, status)
 
 
-def solve_limit(point: Ratios, sizes: Any = None, functions: ModuleType | None = None) -> Solution:
+def solve_limit(point: Ratios, sizes: Any = None, model: Model | None = None) -> Solution:
     """Solve the limit theory on a whole grid of ratios at once.
 
     Args:
         point: control parameters, numbers or arrays.
         sizes: token dimension D, for log Z at leading order (with finite beta_tilde).
-        functions: lowered functions; by default those of the package's derivation.
+        model: lowered theories; by default the package's own.
 
     Returns:
         Solution at level "limit", of the shape that the ratios broadcast to.
@@ -59,7 +57,7 @@ def solve_limit(point: Ratios, sizes: Any = None, functions: ModuleType | None =
     """
     if point.kappa is not None:
         raise ParameterError("kappa", point.kappa, "must be absent: this theory has fresh tasks, one per prompt")
-    functions = functions or load("fresh_tasks_limit")
+    functions = (model or LINEAR_ATTENTION).fresh_tasks_limit
     shape = point.shape
     names = ("alpha", "nu", "lam", "noise", "beta_tilde")
     flat = [np.ravel(np.broadcast_to(np.asarray(getattr(point, name), dtype=float), shape)) for name in names]
@@ -75,29 +73,26 @@ def solve_limit(point: Ratios, sizes: Any = None, functions: ModuleType | None =
     else:
         density = joined.pop("free_entropy")
         if sizes is not None:
-            joined |= functions.log_partition(NUMPY, D=np.asarray(sizes, dtype=float), free_entropy=density)
+            joined["log_Z"] = functions.log_partition(
+                NUMPY, D=np.asarray(sizes, dtype=float), free_entropy=density
+            ).log_Z
     joined.pop("v")
     joined["e_idg"] = joined["e_icl"]
     return solution_of("limit", status, residual, 0, joined, shape)
 
 
-def _solve_piece(functions: ModuleType, alpha: Any, nu: Any, lam: Any, noise: Any, beta_tilde: Any) -> dict[str, Any]:
+def _solve_piece(functions: Any, alpha: Any, nu: Any, lam: Any, noise: Any, beta_tilde: Any) -> dict[str, Any]:
     controls = {"alpha": alpha, "nu": nu, "lam": lam, "rho": noise}
     with np.errstate(all="ignore"):
-        values = functions.solution(NUMPY, **controls)
-        k, s = values.pop("k"), values.pop("s")
-        balances = functions.stationarity(NUMPY, m=values["m"], q=values["q"], k=k, s=s, **controls)
-        residual = imbalance(balances)
+        found = functions.solution(NUMPY, **controls)
+        order = {"m": found.m, "q": found.q}
+        residual = imbalance(functions.stationarity(NUMPY, **order, k=found.k, s=found.s, **controls).balances)
         singular = (lam == 0) & (alpha == 1)
+        values = found._asdict()
         status = classify(values, residual, singular, TOLERANCE)
         thermal = functions.thermal(
-            NUMPY,
-            m=values["m"],
-            q=values["q"],
-            v=values["v"],
-            s=s,
-            e=values["e_icl"],
-            **controls,
-            beta_tilde=beta_tilde,
+            NUMPY, **order, v=found.v, s=found.s, e=found.e_icl, **controls, beta_tilde=beta_tilde
         )
-    return {**values, **thermal, "status": status, "residual": residual}
+    for name in ("k", "s"):
+        values.pop(name)
+    return {**values, **thermal._asdict(), "status": status, "residual": residual}

@@ -7,26 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from replica_icl.errors import SolveError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.solution import Solution
 from replica_icl.setting import Setting
 
-BLOCKS = ("tokens", "last_row")
 
-
-def effective_ridges(setting: Setting) -> tuple[float, float]:
+def effective_ridges(setting: Setting, model: Model | None = None) -> tuple[float, float]:
     """lambda_0 - V_i / beta of the D^2 token weights and of the last row's, at the fixed point without reaction.
 
     Raises:
         SolveError: if there is no fixed point (few prompts or a small ridge: the iteration diverges there, too).
     """
-    moments = load("missing_onsager").coupling_moments(
+    moments = (model or LINEAR_ATTENTION).missing_onsager.coupling_moments(
         NUMPY, D=float(setting.D), N=float(setting.N), P=float(setting.P), rho=setting.noise
     )
-    precision = np.array([setting.ridge + moments[block] for block in BLOCKS])
-    squares = np.array([[moments[f"{i}_{j}"] for j in BLOCKS] for i in BLOCKS])
+    precision = setting.ridge + np.array(moments.precisions, dtype=float)
+    squares = np.array(moments.squares, dtype=float)
     reduced = precision.copy()
     for _ in range(10_000):
         following = precision - squares @ (1 / reduced)
@@ -39,10 +37,11 @@ def effective_ridges(setting: Setting) -> tuple[float, float]:
     raise SolveError(f"the reduced precisions did not settle at {setting}")
 
 
-def solve_without_reaction(settings: Sequence[Setting]) -> Solution:
+def solve_without_reaction(settings: Sequence[Setting], model: Model | None = None) -> Solution:
     """Finite-size theory of the fixed point of message passing without the Onsager reaction.
 
     Raises:
         SolveError: where the iteration has no fixed point.
     """
-    return solve_finite_size(settings, block_ridges=np.array([effective_ridges(setting) for setting in settings]))
+    ridges = np.array([effective_ridges(setting, model) for setting in settings])
+    return solve_finite_size(settings, block_ridges=ridges, model=model)

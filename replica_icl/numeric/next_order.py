@@ -6,63 +6,62 @@ Source: `symbolic.next_order`, by way of the lowered function `next_order` of th
 from __future__ import annotations
 
 from collections import defaultdict
-from types import ModuleType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from replica_icl.lowering.model import Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes
 from replica_icl.numeric.saddle import ELEMENTS, Points, chunks
 
 Array = NDArray[np.floating[Any]]
 
-ORDER = ("m", "q", "V", "u", "V_u")
-"""Order parameters, in the order of the linear system."""
-MEAN = ("e_icl", "train_error", "contrast")
-"""Observables of the mean weights."""
-THERMAL = ("thermal_test", "thermal_training")
-"""What a Gibbs sample adds to e_icl and to the training error, at the solver's beta = P / c."""
 
-
-def next_order(functions: ModuleType, points: Points, nodes: PromptNodes, saddle: dict[str, Array]) -> dict[str, Array]:
+def next_order(model: Model, points: Points, nodes: PromptNodes, saddle: dict[str, Array]) -> dict[str, Array]:
     """First corrections of the order parameters and observables, in the solver's units.
 
     Args:
         saddle: m, q, u, v and v_u at the saddle, each of shape (points,).
 
     Returns:
-        What is to be added to m, q, V, u, V_u, MEAN and THERMAL, and the two parts `thermal` and `shared` of the free
-        entropy's next order; each of shape (points,), NaN where there is no saddle.
+        What is to be added to the order parameters, to the observables of the lowered `next_order` (of the mean
+        weights, and what a Gibbs sample adds to e_icl and to the training error at the solver's beta = P / c), and the
+        two parts `thermal` and `shared` of the free entropy's next order; each of shape (points,), NaN where there is
+        no saddle.
     """
+    functions = model.fresh_tasks
+    names = functions.ORDER_PARAMETERS
     results: dict[str, list[Array]] = defaultdict(list)
     for piece in chunks(len(saddle["m"]), nodes, ELEMENTS // 4):  # four times as many arrays as elsewhere
         part = points.take(piece)
-        order = {
-            name: saddle[key][piece][:, None] for name, key in zip(ORDER, ("m", "q", "v", "u", "v_u"), strict=True)
-        }
-        out = functions.next_order(NUMPY, nodes.average, **order, **part.sizes, rho=part.noise)
-        values = {name: np.broadcast_to(value, part.P.shape)[:, 0] for name, value in out.items()}
-        scale = np.stack([np.abs(order[x][:, 0]) for x in ORDER], axis=1)
+        order = {name: saddle[_SOLVED.get(name, name)][piece] for name in names}
+        columns = {name: value[:, None] for name, value in order.items()}
+        out = functions.next_order(NUMPY, nodes.average, **columns, **part.sizes, rho=part.noise)
+        scale = np.stack([np.abs(order[x]) for x in names], axis=1)
         scale = np.where(scale > 0, scale, 1.0)  # relative changes: V and V_u span many orders of magnitude
-        hessian = np.stack([np.stack([_curvature(values, x, y) for y in ORDER], axis=1) for x in ORDER], axis=1)
+        count = len(part.P)
+        hessian = np.stack([_columns(row, count) for row in out.hessian], axis=1)
         hessian *= scale[:, :, None] * scale[:, None, :]
-        gradient = np.stack([values[f"gradient_{x}"] for x in ORDER], axis=1) * scale
-        moved = -scale * _solve(hessian, gradient)
-        for i, x in enumerate(ORDER):
-            results[x].append(moved[:, i])
-        for name in (*MEAN, *THERMAL):
-            slopes = np.stack([values[f"{name}_by_{x}"] for x in ORDER], axis=1)
-            results[name].append(np.sum(slopes * moved, axis=1) + values.get(f"{name}_gain", 0.0))
-        for name in ("thermal", "shared"):
-            results[name].append(values[name])
+        moved = -scale * _solve(hessian, _columns(out.gradient, count) * scale)
+        for name, change in zip(names, moved.T, strict=True):
+            results[name].append(change)
+        for name, slopes, gain in zip(functions.OBSERVABLES, out.slopes, _columns(out.gains, count).T, strict=True):
+            results[name].append(np.sum(_columns(slopes, count) * moved, axis=1) + gain)
+        for name, value in (("thermal", out.thermal), ("shared", out.shared)):
+            results[name].append(np.broadcast_to(value, (count, 1))[:, 0])
     return {name: np.concatenate(pieces) for name, pieces in results.items()}
 
 
-def _curvature(values: dict[str, Array], x: str, y: str) -> Array:
-    first, second = sorted((x, y), key=ORDER.index)
-    return values[f"hessian_{first}_{second}"]
+_SOLVED = {"V": "v", "V_u": "v_u"}
+"""What the solver calls the fluctuations at its own temperature."""
+
+
+def _columns(values: Sequence[Any], count: int) -> Array:
+    """The values of `count` points side by side, shape (count, len(values))."""
+    return np.concatenate([np.broadcast_to(value, (count, 1)) for value in values], axis=1)
 
 
 def _solve(matrices: Array, vectors: Array) -> Array:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from replica_icl.lowering.model import Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes
 from replica_icl.numeric.limit import imbalance
@@ -70,7 +70,7 @@ class Points:
 
 
 def newton(
-    functions: ModuleType, points: Points, nodes: PromptNodes, logs: Array, limit: int = MAX_ITERATIONS
+    model: Model, points: Points, nodes: PromptNodes, logs: Array, limit: int = MAX_ITERATIONS
 ) -> tuple[Array, NDArray[np.intp]]:
     """Damped Newton for (log V, log V_u), all points at once, each until its own equations balance.
 
@@ -88,14 +88,12 @@ def newton(
     for _ in range(limit):
         part = points.take(active)
         V, V_u = np.exp(logs[active, :1]), np.exp(logs[active, 1:])
-        out = functions.fluctuations(NUMPY, nodes.average, V=V, V_u=V_u, **part.sizes)
-        left = np.concatenate([out["left_V"], out["left_V_u"]], axis=1)
+        out = model.fresh_tasks.fluctuations(NUMPY, nodes.average, V=V, V_u=V_u, **part.sizes)
+        left = np.concatenate(out.left, axis=1)
         size = np.abs(left).max(axis=1)
         # A step that made the balance worse is taken back and halved.
         worse = ~(size < best[active]) & (size > 1e-13) & np.isfinite(best[active])
-        jacobian = np.stack(
-            [np.stack([out[f"d{x}_d{y}"][:, 0] for y in ("V", "V_u")], axis=-1) for x in ("V", "V_u")], axis=-2
-        )
+        jacobian = np.stack([np.stack([x[:, 0] for x in row], axis=-1) for row in out.jacobian], axis=-2)
         determinant = jacobian[:, 0, 0] * jacobian[:, 1, 1] - jacobian[:, 0, 1] * jacobian[:, 1, 0]
         with np.errstate(all="ignore"):
             new = (
@@ -132,17 +130,19 @@ def chunks(count: int, nodes: PromptNodes, elements: int = ELEMENTS) -> list[sli
     return [slice(i, i + size) for i in range(0, count, size)]
 
 
-def saddle_point(functions: ModuleType, points: Points, nodes: PromptNodes, logs: Array) -> dict[str, Array]:
+def saddle_point(model: Model, points: Points, nodes: PromptNodes, logs: Array) -> dict[str, Array]:
     """Newton from `logs` on these nodes, then m, q, u, observables and the residual of all five equations."""
     results: dict[str, list[Any]] = defaultdict(list)
     for piece in chunks(len(logs), nodes):
         part = points.take(piece)
-        solved, iterations = newton(functions, part, nodes, logs[piece])
+        solved, iterations = newton(model, part, nodes, logs[piece])
         V, V_u = np.exp(solved[:, :1]), np.exp(solved[:, 1:])
-        values = functions.order_parameters(NUMPY, nodes.average, V=V, V_u=V_u, **part.sizes, rho=part.noise)
-        order = {name: values[name] for name in ("m", "q", "u")}
-        balances = functions.stationarity(NUMPY, nodes.average, **order, V=V, V_u=V_u, **part.sizes, rho=part.noise)
-        values |= {"v": V, "v_u": V_u, "residual": imbalance(balances)}
+        given = {"V": V, "V_u": V_u, **part.sizes, "rho": part.noise}
+        found = model.fresh_tasks.order_parameters(NUMPY, nodes.average, **given)
+        balances = model.fresh_tasks.stationarity(
+            NUMPY, nodes.average, m=found.m, q=found.q, u=found.u, **given
+        ).balances
+        values = found._asdict() | {"v": V, "v_u": V_u, "residual": imbalance(balances)}
         for name, value in values.items():
             results[name].append(np.broadcast_to(value, V.shape)[:, 0])
         results["logs"].append(solved)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from replica_icl.errors import ParameterError
+from replica_icl.lowering.model import Model
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks
 from replica_icl.numeric.limit import solve_limit
@@ -26,6 +27,7 @@ def solve(
     throw: bool = True,
     tasks: Any = None,
     seed: int = 0,
+    model: Model | None = None,
 ) -> Solution:
     """Solve the theory at one point or on a grid.
 
@@ -38,6 +40,7 @@ def solve(
         tolerance: relative accuracy of the finite-size prompt averages.
         throw: raise when a point does not converge; with False the status says so and the values are NaN.
         tasks: (K, D) task matrix of level "given-tasks"; without it K random ones of `seed`.
+        model: lowered theories; by default the package's own.
 
     Returns:
         `Solution`, with a status beside every value.
@@ -56,20 +59,20 @@ def solve(
     if isinstance(point, Ratios):
         if level != "limit":
             raise ParameterError("level", level, "must be limit when ratios are given; other levels need raw numbers")
-        solution = _limit(point)
+        solution = _limit(point, model=model)
     elif level == "limit":
         one = isinstance(point, Setting)
         settings = [point] if isinstance(point, Setting) else list(point)
-        solution = _limit(_ratios_of(settings, one), sizes=_sizes(settings, one))
+        solution = _limit(_ratios_of(settings, one), sizes=_sizes(settings, one), model=model)
     elif level == "given-tasks":
         if not isinstance(point, Setting):
             raise ParameterError("level", level, "must be asked for with one setting at a time")
-        given = draw_task_set(point, seed) if tasks is None else (tasks, None)
-        solution = solve_given_tasks(point, *given)
+        matrix, shares = draw_task_set(point, seed) if tasks is None else (tasks, None)
+        solution = solve_given_tasks(point, matrix, shares, model=model)
     elif isinstance(point, Setting):
-        solution = solve_finite_size([point], tolerance).point(0)
+        solution = solve_finite_size([point], tolerance, model=model).point(0)
     else:
-        solution = solve_finite_size(list(point), tolerance)
+        solution = solve_finite_size(list(point), tolerance, model=model)
     return solution.or_raise() if throw else solution
 
 
@@ -84,9 +87,9 @@ def check_tolerance(value: Any) -> float:
     return value
 
 
-def _limit(point: Ratios, sizes: np.ndarray | int | None = None) -> Solution:
+def _limit(point: Ratios, sizes: np.ndarray | int | None = None, model: Model | None = None) -> Solution:
     """The limit theory of fresh tasks, or of K = kappa D tasks."""
-    return solve_limit(point, sizes) if point.kappa is None else solve_task_diversity(point, sizes)
+    return (solve_limit if point.kappa is None else solve_task_diversity)(point, sizes, model)
 
 
 def _sizes(settings: Sequence[Setting], one: bool) -> np.ndarray | int:

@@ -8,12 +8,11 @@ replaced by the middle of the bracket in log k. Whole grids are solved at once.
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.limit import CHUNK, TOLERANCE, classify, imbalance
 from replica_icl.numeric.solution import Solution, solution_of
@@ -23,17 +22,16 @@ MAX_ITERATIONS = 200
 NAMES = ("alpha", "nu", "lam", "noise", "kappa", "beta_tilde")
 
 
-def effective_ridge(functions: ModuleType, controls: dict[str, Any], limit: int = MAX_ITERATIONS) -> tuple[Any, Any]:
+def effective_ridge(model: Model, controls: dict[str, Any], limit: int = MAX_ITERATIONS) -> tuple[Any, Any]:
     """k of every point, shape (points,), and the number of iterations each took."""
-    count = controls["alpha"].size
-    low = functions.fixed_point(NUMPY, k_given=np.zeros(count), **controls)["k"]
-    k = functions.fixed_point(NUMPY, k_given=np.full(count, 1e100), **controls)["k"]  # S = 1, its largest value
+    count, fixed_point = controls["alpha"].size, model.task_diversity.fixed_point
+    low = fixed_point(NUMPY, k_given=np.zeros(count), **controls).k
+    k = fixed_point(NUMPY, k_given=np.full(count, 1e100), **controls).k  # S = 1, its largest value
     high, active, iterations = k.copy(), np.arange(count), np.zeros(count, dtype=int)
     for _ in range(limit):
         at = {name: value[active] for name, value in controls.items()}
         old = k[active]
-        found = functions.fixed_point(NUMPY, k_given=old, **at)
-        mapped, slope = found["k"], found["slope"]
+        mapped, slope = fixed_point(NUMPY, k_given=old, **at)
         high[active] = np.where(mapped <= old, np.minimum(high[active], mapped), high[active])
         low[active] = np.where(mapped >= old, np.maximum(low[active], mapped), low[active])
         newton = old + (mapped - old) / (1 - slope)
@@ -48,22 +46,22 @@ def effective_ridge(functions: ModuleType, controls: dict[str, Any], limit: int 
     return k, iterations
 
 
-def solve_task_diversity(point: Ratios, sizes: Any = None, functions: ModuleType | None = None) -> Solution:
+def solve_task_diversity(point: Ratios, sizes: Any = None, model: Model | None = None) -> Solution:
     """Solve the limit theory of finite task diversity on a whole grid of ratios at once.
 
     Args:
         point: control parameters with kappa, numbers or arrays.
         sizes: token dimension D, for log Z at leading order (with finite beta_tilde).
-        functions: lowered functions; by default those of the package's derivation.
+        model: lowered theories; by default the package's own.
 
     Returns:
         Solution at level "limit", of the shape that the ratios broadcast to.
     """
-    functions = functions or load("task_diversity")
+    model = model or LINEAR_ATTENTION
     shape = point.shape
     flat = [np.ravel(np.broadcast_to(np.asarray(getattr(point, name), dtype=float), shape)) for name in NAMES]
-    pieces = [_solve_piece(functions, *(x[i : i + CHUNK] for x in flat)) for i in range(0, flat[0].size, CHUNK)] or [
-        _solve_piece(functions, *flat)
+    pieces = [_solve_piece(model, *(x[i : i + CHUNK] for x in flat)) for i in range(0, flat[0].size, CHUNK)] or [
+        _solve_piece(model, *flat)
     ]
     joined = {name: np.concatenate([piece[name] for piece in pieces]).reshape(shape) for name in pieces[0]}
     status, residual = joined.pop("status").astype(int), joined.pop("residual")
@@ -73,23 +71,26 @@ def solve_task_diversity(point: Ratios, sizes: Any = None, functions: ModuleType
         for name in ("V", "e_gibbs", "train_gibbs"):
             joined.pop(name)
     elif sizes is not None:
-        joined |= functions.log_partition(NUMPY, D=np.asarray(sizes, dtype=float), free_entropy=density)
+        size = np.asarray(sizes, dtype=float)
+        joined["log_Z"] = model.task_diversity.log_partition(NUMPY, D=size, free_entropy=density).log_Z
     joined.pop("v")
     return solution_of("limit", status, residual, iterations, joined, shape)
 
 
 def _solve_piece(
-    functions: ModuleType, alpha: Any, nu: Any, lam: Any, noise: Any, kappa: Any, beta_tilde: Any
+    model: Model, alpha: Any, nu: Any, lam: Any, noise: Any, kappa: Any, beta_tilde: Any
 ) -> dict[str, Any]:
     controls = {"alpha": alpha, "nu": nu, "lam": lam, "rho": noise, "kappa": kappa}
+    functions = model.task_diversity
     with np.errstate(all="ignore"):
-        k, iterations = effective_ridge(functions, controls)
-        values = functions.solution(NUMPY, k=k, **controls)
+        k, iterations = effective_ridge(model, controls)
+        solution = functions.solution(NUMPY, k=k, **controls)
+        values = solution._asdict()
         s, S = values.pop("s"), values.pop("S")
         values["v"] = values.pop("v_s") / s
-        given = {"k": k, "s": s, "S": S, "e": values["e_idg"], **controls}
-        residual = imbalance(functions.stationarity(NUMPY, m=values["m"], q=values["q"], **given))
+        given = {"k": k, "s": s, "S": S, "e": solution.e_idg, **controls}
+        residual = imbalance(functions.stationarity(NUMPY, m=solution.m, q=solution.q, **given).balances)
         status = classify(values, residual, (lam == 0) & (alpha == 1), TOLERANCE)
-        thermal = functions.thermal(NUMPY, e_icl=values["e_icl"], **given, beta_tilde=beta_tilde)
-    found = {**values, **thermal, "status": status, "residual": residual, "iterations": iterations}
+        thermal = functions.thermal(NUMPY, e_icl=solution.e_icl, **given, beta_tilde=beta_tilde)
+    found = {**values, **thermal._asdict(), "status": status, "residual": residual, "iterations": iterations}
     return {name: np.broadcast_to(value, k.shape) for name, value in found.items()}

@@ -7,12 +7,13 @@ follow is decided when the expressions are lowered (exact prompt law) or concent
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import sympy as sp
 
-from replica_icl.lowering import Program
-from replica_icl.model.attention.merged import ResidualCovariance, residual_covariance
+from replica_icl.lowering.source import Axis, Matrix, Program, Vector
+from replica_icl.model.attention.merged import Attention, ResidualCovariance, linear_attention, residual_covariance
 from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.model.priors.ridge import GaussianPrior
 from replica_icl.model.prompts import gaussian as prompt_law
@@ -26,6 +27,11 @@ from replica_icl.symbolic.saddle import SaddlePoint
 from replica_icl.symbolic.stability import replicon_matrix, smallest_eigenvalue
 
 ORDER_PARAMETERS = (s.m, s.q, s.V, s.u, s.V_u)
+ORDER = Axis("ORDER_PARAMETERS", tuple(x.name for x in ORDER_PARAMETERS))
+BLOCKS = Axis("BLOCKS", ("tokens", "last_row"))
+"""The D^2 weights on tokens and the D of the last row, whose fluctuations are V and V_u."""
+SIDES = Axis("SIDES", ("left", "size"))
+"""What is left of an equation, and the sum of the sizes of its terms."""
 
 EXTRA_PAIRINGS = sp.Matrix([[6, 6], [6, 0]])
 """Pairings of (s . s')^4 beyond the three of a Gaussian vector, per pair of weight blocks (tokens, last row): s is the
@@ -115,7 +121,7 @@ def derive_fresh_tasks(covariance: ResidualCovariance | None = None) -> FreshTas
         entropic=GaussianPrior(
             (
                 WeightBlock("tokens", s.D**2, s.D, tokens, s.m),
-                WeightBlock("last row", s.D, sp.S.One, last_row, sp.S.Zero),
+                WeightBlock("last_row", s.D, sp.S.One, last_row, sp.S.Zero),
             )
         ),
         energetic=SquaredLoss(residuals),
@@ -151,18 +157,15 @@ def _terms(expression: sp.Expr) -> tuple[sp.Expr, ...]:
     return sp.Add.make_args(expand_averages(expression))
 
 
-def _balance(name: str, equation: sp.Expr) -> dict[str, sp.Expr]:
-    """What is left of an equation, and the sum of the sizes of its terms."""
-    terms = _terms(equation)
-    return {
-        f"left_{name}": sp.Add(*terms, evaluate=False),
-        f"size_{name}": sp.Add(*(sp.Abs(term) for term in terms), evaluate=False),
-    }
+def balance(terms: Iterable[sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
+    """What is left of an equation, and the sum of the sizes of its terms: along SIDES."""
+    terms = tuple(terms)
+    return sp.Add(*terms, evaluate=False), sp.Add(*(sp.Abs(term) for term in terms), evaluate=False)
 
 
-def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
+def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     """The functions that the finite-size solver runs: averages over the prompt law stay open."""
-    theory = theory or derive_fresh_tasks()
+    theory = derive_fresh_tasks((attention or linear_attention()).covariance)
     response = in_response_units(theory)
     equations = response.saddle.equations
     sizes = (s.D, s.P, unit, field, last_row_field)
@@ -170,14 +173,15 @@ def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
     # (self-overlap, its fluctuation, weights per 2/V) of each block; d/dq and d/du hold V and V_u alone.
     pairs = ((s.q, s.V, blocks[0].count), (s.u, s.V_u, blocks[1].count))
 
-    balances = {x: expand_averages(2 * x / count * equations[y]) for y, x, count in pairs}
+    balances = [expand_averages(2 * x / count * equations[y]) for y, x, count in pairs]
+    widths = [x for _, x, _ in pairs]
     fluctuations = Program(
         name="fluctuations",
         summary="Saddle-point equations d/dq and d/du in units of their entropic part, and their logarithmic Jacobian.",
         arguments=(s.V, s.V_u, *sizes),
         outputs={
-            **{f"left_{x}": balance for x, balance in balances.items()},
-            **{f"d{x}_d{y}": expand_averages(y * balances[x].diff(y)) for x in balances for y in balances},
+            "left": Vector.of(BLOCKS, balances),
+            "jacobian": Matrix.of(BLOCKS, BLOCKS, [[expand_averages(y * b.diff(y)) for y in widths] for b in balances]),
         },
     )
 
@@ -213,7 +217,7 @@ def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
         name="stationarity",
         summary="Per order parameter: what is left of its saddle-point equation, and the sum of the terms' sizes.",
         arguments=(*ORDER_PARAMETERS, *sizes, s.noise),
-        outputs={k: v for x, equation in equations.items() for k, v in _balance(str(x), equation).items()},
+        outputs={"balances": Matrix.of(ORDER, SIDES, [balance(_terms(equation)) for equation in equations.values()])},
     )
     warm = {s.inverse_scale: s.beta / s.P}
     theory = with_ridges(theory, s.ridge, last_row_ridge)
@@ -252,21 +256,35 @@ def _next_order(response: FreshTasks) -> Program:
     for thermal, gibbs, mean in (("test", "e_gibbs", "e_icl"), ("training", "train_gibbs", "train_error")):
         observables[f"thermal_{thermal}"] = response.observables[gibbs] - observables[mean]
     measured = -2 * unit / s.P
-    pairs = [(x, y) for i, x in enumerate(ORDER_PARAMETERS) for y in ORDER_PARAMETERS[i:]]
-    outputs = {
-        "thermal": correction.thermal.subs(at_one),
-        "shared": correction.shared.subs(at_one),
-        **{f"gradient_{x}": total.diff(x).subs(at_one) for x in ORDER_PARAMETERS},
-        **{f"hessian_{x}_{y}": response.free_entropy.diff(x, y) for x, y in pairs},
-        **{f"{name}_by_{x}": value.diff(x) for name, value in observables.items() for x in ORDER_PARAMETERS},
-        "train_error_gain": measured * correction.shared.diff(b).subs(at_one),
-        "thermal_training_gain": measured * correction.thermal.diff(b).subs(at_one),
-    }
+    gains = {"train_error": correction.shared, "thermal_training": correction.thermal}
+    names = Axis("OBSERVABLES", tuple(observables))
+
+    def shown(expression: sp.Expr) -> sp.Expr:
+        return split_averages(with_denominators_alike(sp.sympify(expression)))
+
+    def slope(x: sp.Symbol) -> sp.Expr:
+        return shown(total.diff(x).subs(at_one))
+
+    def curvature(i: int, j: int) -> sp.Expr:
+        return shown(response.free_entropy.diff(ORDER_PARAMETERS[i], ORDER_PARAMETERS[j]))
+
+    def gain(name: str) -> sp.Expr:
+        return shown(measured * gains[name].diff(b).subs(at_one)) if name in gains else sp.S.Zero
+
     return Program(
         name="next_order",
         summary="Next order of the free entropy: its value, slopes and curvatures at the saddle, and of observables.",
         arguments=(*ORDER_PARAMETERS, s.D, s.P, unit, field, last_row_field, s.noise),
-        outputs={name: split_averages(with_denominators_alike(sp.sympify(value))) for name, value in outputs.items()},
+        outputs={
+            "thermal": shown(correction.thermal.subs(at_one)),
+            "shared": shown(correction.shared.subs(at_one)),
+            "gradient": Vector.of(ORDER, map(slope, ORDER_PARAMETERS)),
+            "hessian": Matrix.symmetric_of(ORDER, curvature),
+            "slopes": Matrix.of(
+                names, ORDER, [[shown(value.diff(x)) for x in ORDER_PARAMETERS] for value in observables.values()]
+            ),
+            "gains": Vector.of(names, map(gain, observables)),
+        },
     )
 
 

@@ -13,12 +13,13 @@ from functools import cached_property
 
 import sympy as sp
 
-from replica_icl.lowering import Program
+from replica_icl.lowering.source import Axis, Matrix, Program
+from replica_icl.model.attention.merged import Attention, linear_attention
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import concentrate
 from replica_icl.symbolic.moments import concentrated_means
 from replica_icl.symbolic.saddle import SaddlePoint, stable_positive_root
-from replica_icl.theory.fresh_tasks import FreshTasks, derive_fresh_tasks
+from replica_icl.theory.fresh_tasks import SIDES, FreshTasks, balance, derive_fresh_tasks
 
 excess = sp.Symbol("delta", positive=True)
 """delta = |c|^2 - 1 in the limit, (1 + rho)/nu: what finite contexts add to the context norm."""
@@ -245,9 +246,9 @@ def derive_fresh_tasks_limit(finite: FreshTasks | None = None) -> FreshTasksLimi
     return FreshTasksLimit(finite or derive_fresh_tasks(), concentrated_means())
 
 
-def programs(theory: FreshTasksLimit | None = None) -> tuple[Program, ...]:
+def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     """The functions that the numerical solver runs, from the derived expressions."""
-    theory = theory or derive_fresh_tasks_limit()
+    theory = derive_fresh_tasks_limit(derive_fresh_tasks((attention or linear_attention()).covariance))
     controls = (s.alpha, s.nu, s.lam, s.noise)
     context = ((excess, theory.excess_value), (s.context_norm, 1 + excess))
     solution = Program(
@@ -277,7 +278,7 @@ def programs(theory: FreshTasksLimit | None = None) -> tuple[Program, ...]:
         summary="Per order parameter: what is left of its saddle-point equation, and the sum of the terms' sizes.",
         arguments=(s.m, s.q, effective_ridge, shrinkage, *controls),
         definitions=context,
-        outputs=_balances(theory),
+        outputs={"balances": _balances(theory)},
     )
     thermal = Program(
         name="thermal",
@@ -299,22 +300,21 @@ def programs(theory: FreshTasksLimit | None = None) -> tuple[Program, ...]:
 _DENSITY = sp.Symbol("free_entropy", real=True)
 
 
-def _balances(theory: FreshTasksLimit) -> dict[str, sp.Expr]:
+def _balances(theory: FreshTasksLimit) -> Matrix:
     """Ground-state saddle-point equations in (m, q, k, s), their terms of order one even where v diverges.
 
     Each equation is multiplied by a power of v and then v is written as 1 / (s (a + k)), lam as k s: so the ridgeless
     limit below alpha = 1, where v is infinite, has the same equations. That k s is lam is one of the balances.
     """
     v = theory.V * s.beta_tilde
-    balances: dict[str, sp.Expr] = {}
+    balances: dict[str, tuple[sp.Expr, sp.Expr]] = {}
     for symbol, equation in theory.ground_state.equations.items():
         power = 2 if symbol is response else 1
         terms = [
             sp.factor(sp.cancel((term * response**power).subs(response, v).subs(s.lam, effective_ridge * shrinkage)))
             for term in sp.Add.make_args(equation)
         ]
-        balances[f"left_{symbol}"] = sp.Add(*terms, evaluate=False)
-        balances[f"size_{symbol}"] = sp.Add(*(sp.Abs(term) for term in terms), evaluate=False)
+        balances[symbol.name] = balance(terms)
     product = effective_ridge * shrinkage
-    balances["left_lam"], balances["size_lam"] = product - s.lam, product + s.lam
-    return balances
+    balances["lam"] = product - s.lam, product + s.lam
+    return Matrix.of(Axis("EQUATIONS", tuple(balances)), SIDES, balances.values())

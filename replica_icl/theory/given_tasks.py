@@ -10,11 +10,10 @@ the matrix equations are derivatives of that term; how they are put together is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import sympy as sp
 
-from replica_icl.lowering import Program
+from replica_icl.lowering.source import Axis, Matrix, Program, Vector, VectorArgument
+from replica_icl.model.attention.merged import Attention
 from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.model.prompts.gaussian import fresh_task_prompts
 from replica_icl.symbolic import symbols as s
@@ -27,10 +26,13 @@ across = sp.Symbol("x", positive=True)
 """x = |c|^2 - p^2, over D - 1 directions."""
 SCALARS = (s.query_norm, along, across, s.corner)
 
-PARTS = ("task", "rest", "corner", "cross")
+PARTS = Axis("PARTS", ("task", "rest", "corner", "cross"))
 """How a quadratic form in (c, l) is read: c c^T along the task, c c^T in all directions, l^2, and l times c along the
 task. With F_task = u u^T, F_rest = I_D, F_corner = e e^T and F_cross = u e^T + e u^T (u = w/|w|, e the last unit
 vector), < (c, l) (c, l)^T > is a combination of the F with the coefficients of `coefficients`."""
+
+PULLS = Axis("PULLS", ("task", "corner"))
+"""What pulls the mean of W: the context along the task, and the corner."""
 
 fluctuations = sp.symbols("v_task v_rest v_corner v_cross", real=True)
 """tr(F V) of the four parts."""
@@ -100,11 +102,7 @@ def free_entropy() -> sp.Expr:
     return Average(value, SCALARS)
 
 
-def _derivatives(value: sp.Expr, symbols: Sequence[sp.Symbol], prefix: str, factor: sp.Expr) -> dict[str, sp.Expr]:
-    return {f"{prefix}_{part}": factor * value.diff(x) for part, x in zip(PARTS, symbols, strict=True)}
-
-
-def programs() -> tuple[Program, ...]:
+def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     """Averages over the prompts of a task, as derivatives of its term; the law of a prompt given its task."""
     term = free_entropy()
     law = fresh_task_prompts()
@@ -120,36 +118,38 @@ def programs() -> tuple[Program, ...]:
             "l": law.scalars[s.corner],
         },
     )
-    weights = (*fluctuations, s.D)
+    v, g, m = (
+        VectorArgument(name, axis, symbols)
+        for name, axis, symbols in (
+            ("v", PARTS, fluctuations),
+            ("g", PARTS, overlaps),
+            ("m", PULLS, (mean_task, mean_corner)),
+        )
+    )
     # d/dg: what V is made of. -2/D d/dg_i = < T (coefficient i) s >; its derivatives in v are those of V's equation.
-    response = _derivatives(term, overlaps, "a", -2 / s.D)
-    curvature = {
-        f"{name}_{part}": value.diff(v)
-        for name, value in response.items()
-        for part, v in zip(PARTS, fluctuations, strict=True)
-    }
-    mean = {
-        "b_task": term.diff(mean_task),
-        "b_corner": term.diff(mean_corner),
-    }
+    response = [-2 / s.D * term.diff(x) for x in overlaps]
     averages = Program(
         name="averages",
-        summary="a: < T f s > per part f; a_f_h: its derivative by v_h; b: what pulls M.",
-        arguments=weights,
-        outputs={name: sp.sympify(x) for name, x in {**response, **curvature, **mean}.items()},
+        summary="a: < T f s > per part f, and its slopes in v; b: what pulls M.",
+        arguments=(v, s.D),
+        outputs={
+            "a": Vector.of(PARTS, response),
+            "slopes": Matrix.of(PARTS, PARTS, [[value.diff(x) for x in fluctuations] for value in response]),
+            "b": Vector.of(PULLS, [term.diff(mean_task), term.diff(mean_corner)]),
+        },
     )
     # d/dv: -2/D d/dv_i = a_i - < T R (coefficient i) s^2 >.
-    tilted = {
-        f"c_{part}": 2 / s.D * term.diff(v) - 2 / s.D * term.diff(g)
-        for part, v, g in zip(PARTS, fluctuations, overlaps, strict=True)
-    }
+    tilted = [
+        2 / s.D * term.diff(own) - 2 / s.D * term.diff(shared)
+        for own, shared in zip(fluctuations, overlaps, strict=True)
+    ]
     one = loss()
     residuals = Program(
         name="residuals",
         summary="c: < T R f s^2 > per part f; squared residuals on new and on training prompts; the term of log Z.",
-        arguments=(*weights, *overlaps, mean_task, mean_corner, s.task_norm, s.noise),
+        arguments=(v, g, m, s.task_norm, s.D, s.noise),
         outputs={
-            **tilted,
+            "c": Vector.of(PARTS, tilted),
             "error": Average(one.covariance.off_diagonal, SCALARS),
             "training": Average(one.covariance.off_diagonal * one.shrinkage**2, SCALARS),
             "free_entropy": term,
@@ -158,7 +158,7 @@ def programs() -> tuple[Program, ...]:
     beyond = Program(
         name="spread",
         summary="Second-order term of the ground state's free energy from the spread of c~^T V c~, per task.",
-        arguments=(*weights, *overlaps, mean_task, mean_corner, s.task_norm, s.noise, *linear, *quadratic),
+        arguments=(v, g, m, s.task_norm, s.D, s.noise, *linear, *quadratic),
         outputs={"spread": spread()},
     )
     moments = Program(
@@ -168,7 +168,7 @@ def programs() -> tuple[Program, ...]:
         outputs={
             "p": Average(along, SCALARS),
             "l": Average(s.corner, SCALARS),
-            **{f"f_{part}": Average(x, SCALARS) for part, x in zip(PARTS, coefficients(), strict=True)},
+            "f": Vector.of(PARTS, [Average(x, SCALARS) for x in coefficients()]),
         },
     )
     return scalars, averages, residuals, beyond, moments

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import sympy as sp
 
-from replica_icl.lowering import Program
+from replica_icl.lowering.source import Program
+from replica_icl.model.attention.merged import Attention, linear_attention
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.theory.fresh_tasks import (
@@ -49,8 +50,9 @@ def trace_log(theory: FreshTasks | None = None) -> sp.Expr:
     return weights * sp.log(2 * sp.pi / s.P) - 2 * theory.free_entropy.subs(one_ridge)
 
 
-def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
+def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     """tr log(S + field); the saddle point itself is `fluctuations` of fresh tasks."""
+    theory = derive_fresh_tasks((attention or linear_attention()).covariance)
     return (
         Program(
             name="log_determinant",

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import sympy as sp
 
-from replica_icl.lowering import Program
+from replica_icl.lowering.source import Matrix, Program, Vector
+from replica_icl.model.attention.merged import Attention
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.moments import coupling_blocks, precision_blocks
+from replica_icl.theory.fresh_tasks import BLOCKS
 
 
-def partners() -> dict[str, sp.Expr]:
-    """Sum over j != i of E J_ij^2, for i in one block and j in one block: "tokens" (D^2 weights) or "last_row" (D)."""
+def partners() -> Matrix:
+    """Sum over j != i of E J_ij^2, for i in one block and j in one block."""
     square = {block.name: block.variance + block.mean**2 for block in coupling_blocks()}
 
     def over(context: str, same: sp.Expr, contexts: sp.Expr) -> sp.Expr:
@@ -24,15 +26,13 @@ def partners() -> dict[str, sp.Expr]:
         total = different * square[f"{context}, different query"]
         return total + (same * square[f"{context}, same query"] if same != 0 else 0)
 
-    return {
-        "tokens_tokens": over("same context", sp.S.Zero, sp.S.One) + over("different context", s.D - 1, s.D - 1),
-        "tokens_last_row": over("context and corner", sp.S.One, sp.S.One),
-        "last_row_tokens": over("context and corner", s.D, s.D),
-        "last_row_last_row": over("corner", sp.S.Zero, sp.S.One),
-    }
+    tokens = over("same context", sp.S.Zero, sp.S.One) + over("different context", s.D - 1, s.D - 1)
+    from_tokens = [tokens, over("context and corner", sp.S.One, sp.S.One)]
+    from_last_row = [over("context and corner", s.D, s.D), over("corner", sp.S.Zero, sp.S.One)]
+    return Matrix.of(BLOCKS, BLOCKS, [from_tokens, from_last_row])
 
 
-def programs() -> tuple[Program, ...]:
+def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     """Mean of lambda_i - lambda_0 per block, and the sums of squared couplings between blocks."""
     precisions = {block.name: block.mean for block in precision_blocks()}
     return (
@@ -41,9 +41,8 @@ def programs() -> tuple[Program, ...]:
             summary="Mean lambda_i - lambda_0 and sum_j E J_ij^2 of a weight, by block, from the Wick moments.",
             arguments=(s.D, s.N, s.P, s.noise),
             outputs={
-                "tokens": precisions["D block"],
-                "last_row": precisions["last row"],
-                **partners(),
+                "precisions": Vector.of(BLOCKS, [precisions["D block"], precisions["last row"]]),
+                "squares": partners(),
             },
         ),
     )

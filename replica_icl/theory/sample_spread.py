@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sympy as sp
 
-from replica_icl.lowering import Program
+from replica_icl.lowering.source import Axis, Matrix, Program, Vector
+from replica_icl.model.attention.merged import Attention, linear_attention
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import split_averages
 from replica_icl.symbolic.sample_covariance import PairedPrompt, energetic_covariance, entropic_covariance
 from replica_icl.theory.fresh_tasks import (
+    ORDER,
     ORDER_PARAMETERS,
     FreshTasks,
     derive_fresh_tasks,
@@ -30,6 +32,10 @@ ACROSS = sp.symbols("q_across u_across", positive=True)
 """Overlaps q and u of one group's mean weights with the other's."""
 SOURCES = {"m": s.m, "q": s.q + s.V, "u": s.u + s.V_u}
 """Observables with a source in the energy, in the order parameters of one replica."""
+SOURCED = Axis("SOURCED", tuple(SOURCES))
+FOLLOWING = Axis("FOLLOWING", ("e_icl", "contrast"))
+"""Observables that are functions of those with a source."""
+BETWEEN = Axis("ACROSS", tuple(x.name for x in ACROSS))
 
 
 def covariance(theory: FreshTasks) -> sp.Expr:
@@ -60,30 +66,42 @@ def covariance(theory: FreshTasks) -> sp.Expr:
     )
 
 
-def programs(theory: FreshTasks | None = None) -> tuple[Program, ...]:
+def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     """The covariance and its derivatives where both groups are the same, and the response of the saddle to a source."""
-    response = in_response_units(theory or derive_fresh_tasks())
+    response = in_response_units(derive_fresh_tasks((attention or linear_attention()).covariance))
     value = covariance(response)
     same = {**{other: x for x, other in OTHER.items()}, ACROSS[0]: s.q, ACROSS[1]: s.u}
-    pairs = [(x, y) for i, x in enumerate(ORDER_PARAMETERS) for y in ORDER_PARAMETERS[i:]]
-    outputs: dict[str, sp.Expr] = {"value": value}
-    outputs |= {f"slope_{x}": value.diff(x) for x in ORDER_PARAMETERS}
-    outputs |= {f"mixed_{x}_{y}": value.diff(x, OTHER[y]) for x, y in pairs}
-    outputs |= {f"mixed_{x}_{z.name}": value.diff(x, z) for x in ORDER_PARAMETERS for z in ACROSS}
-    outputs |= {f"across_{z.name}": value.diff(z) for z in ACROSS}
-    outputs |= {f"across_{y.name}_{z.name}": value.diff(y, z) for i, y in enumerate(ACROSS) for z in ACROSS[i:]}
-    outputs = {name: x.subs(same) for name, x in outputs.items()}
-    outputs |= {f"hessian_{x}_{y}": response.free_entropy.diff(x, y) for x, y in pairs}
-    outputs |= {
-        f"source_{name}_by_{x}": -sp.sympify(o).diff(x) for name, o in SOURCES.items() for x in ORDER_PARAMETERS
-    }
-    for name in ("e_icl", "contrast"):
-        outputs |= {f"{name}_by_{x}": response.observables[name].diff(x) for x in (s.m, s.q, s.u)}
+
+    def shown(expression: sp.Expr) -> sp.Expr:
+        return split_averages(with_denominators_alike(sp.sympify(expression)))
+
+    def of_value(*by: sp.Symbol) -> sp.Expr:
+        return shown(value.diff(*by).subs(same))
+
+    def mixed(i: int, j: int) -> sp.Expr:
+        return of_value(ORDER_PARAMETERS[i], OTHER[ORDER_PARAMETERS[j]])
+
+    def curvature(i: int, j: int) -> sp.Expr:
+        return shown(response.free_entropy.diff(ORDER_PARAMETERS[i], ORDER_PARAMETERS[j]))
+
+    following = [[shown(response.observables[name].diff(x)) for x in (s.m, s.q, s.u)] for name in FOLLOWING.things]
     return (
         Program(
             name="sample_covariance",
             summary="Covariance of log Z over samples between two groups of replicas, with what its derivatives need.",
             arguments=(*ORDER_PARAMETERS, s.D, s.P, unit, field, last_row_field, s.noise),
-            outputs={name: split_averages(with_denominators_alike(x)) for name, x in outputs.items()},
+            outputs={
+                "value": shown(value.subs(same)),
+                "slope": Vector.of(ORDER, map(of_value, ORDER_PARAMETERS)),
+                "mixed": Matrix.symmetric_of(ORDER, mixed),
+                "mixed_across": Matrix.of(ORDER, BETWEEN, [[of_value(x, z) for z in ACROSS] for x in ORDER_PARAMETERS]),
+                "slope_across": Vector.of(BETWEEN, map(of_value, ACROSS)),
+                "across": Matrix.symmetric_of(BETWEEN, lambda i, j: of_value(ACROSS[i], ACROSS[j])),
+                "hessian": Matrix.symmetric_of(ORDER, curvature),
+                "sources": Matrix.of(
+                    SOURCED, ORDER, [[-sp.sympify(o).diff(x) for x in ORDER_PARAMETERS] for o in SOURCES.values()]
+                ),
+                "following": Matrix.of(FOLLOWING, SOURCED, following),
+            },
         ),
     )

@@ -13,7 +13,8 @@ from functools import cached_property
 
 import sympy as sp
 
-from replica_icl.lowering import Program
+from replica_icl.lowering.source import Axis, Matrix, Program
+from replica_icl.model.attention.merged import Attention, linear_attention
 from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.model.priors.ridge import GaussianPrior
 from replica_icl.model.prompts.gaussian import fresh_task_prompts
@@ -23,6 +24,7 @@ from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.symbolic.saddle import SaddlePoint
 from replica_icl.symbolic.stability import replicon_matrix
 from replica_icl.theory import task_spectrum as spectrum
+from replica_icl.theory.fresh_tasks import SIDES, balance, derive_fresh_tasks
 from replica_icl.theory.fresh_tasks_limit import (
     FreshTasksLimit,
     derive_fresh_tasks_limit,
@@ -308,7 +310,7 @@ class TaskDiversity:
         }
 
     @cached_property
-    def balances(self) -> dict[str, sp.Expr]:
+    def balances(self) -> Matrix:
         """What is left of each saddle-point equation in the continuum, and the sum of its terms' sizes.
 
         S: the spectral law; s: the fluctuation chi; lam: k s = lambda; m and q: the classes' sums; e: e = C_ab.
@@ -330,11 +332,7 @@ class TaskDiversity:
                 average(self.context * own),
             ),
         }
-        found: dict[str, sp.Expr] = {}
-        for name, parts in terms.items():
-            found[f"left_{name}"] = sp.Add(*parts, evaluate=False)
-            found[f"size_{name}"] = sp.Add(*(sp.Abs(x) for x in parts), evaluate=False)
-        return found
+        return Matrix.of(Axis("EQUATIONS", tuple(terms)), SIDES, map(balance, terms.values()))
 
 
 _TEST = sp.Symbol("e_icl", positive=True)
@@ -353,9 +351,10 @@ def derive_task_diversity(fresh: FreshTasksLimit | None = None) -> TaskDiversity
     return TaskDiversity(fresh or derive_fresh_tasks_limit(), classes)
 
 
-def programs(theory: TaskDiversity | None = None) -> tuple[Program, ...]:
+def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     """The functions that the numerical solver runs."""
-    theory = theory or derive_task_diversity()
+    finite = derive_fresh_tasks((attention or linear_attention()).covariance)
+    theory = derive_task_diversity(derive_fresh_tasks_limit(finite))
     controls = (s.alpha, s.nu, s.lam, s.noise, spectrum.kappa)
     polynomial = theory.ridge_polynomial.as_expr()
     in_norm = -polynomial.diff(s.context_norm) / polynomial.diff(effective_ridge)
@@ -400,7 +399,7 @@ def programs(theory: TaskDiversity | None = None) -> tuple[Program, ...]:
         summary="What is left of each saddle-point equation, and the sum of its terms' sizes.",
         arguments=(s.m, s.q, effective_ridge, shrinkage, spectrum.signal, task_error, *controls),
         definitions=law[:2],
-        outputs=theory.balances,
+        outputs={"balances": theory.balances},
     )
     thermal = Program(
         name="thermal",

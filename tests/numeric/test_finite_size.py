@@ -4,16 +4,16 @@ import math
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from models import changed_model, times_nan
 from scipy.optimize import root
 from scipy.special import roots_genlaguerre
 
 from replica_icl.errors import ParameterError, SolveError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric import finite_size
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes, mean_prompt, prompt_nodes
 from replica_icl.numeric.finite_size import TOLERANCE, solve_finite_size
@@ -46,12 +46,11 @@ def random_settings(count: int, seed: int, beta: float = math.inf) -> list[Setti
     return settings
 
 
-def changed(**functions: Any) -> ModuleType:
-    """The lowered functions with some replaced."""
-    module = ModuleType("changed")
-    module.__dict__.update(vars(load("fresh_tasks")))
-    module.__dict__.update(functions)
-    return module
+PLAIN = LINEAR_ATTENTION.fresh_tasks
+
+
+def changed(**functions: Any) -> Model:
+    return changed_model("fresh_tasks", **functions)
 
 
 def assert_has_no_values(solution: Solution) -> None:
@@ -81,7 +80,7 @@ def test_the_stability_of_one_block_alone_is_not_enough() -> None:
     setting = setting_of(row)
     assert solve(setting).replicon == pytest.approx(row["replicon"], abs=5e-5)
     warm = solve(replace(setting, beta=float(P)))  # b = beta / P = 1
-    nodes = prompt_nodes(load("fresh_tasks"), D, row["N"], 0.0, 1e-7, 1e6)
+    nodes = prompt_nodes(LINEAR_ATTENTION, D, row["N"], 0.0, 1e-7, 1e6)
     v, v_u = warm.V, warm.V_u
 
     def squares(T: Any, omega: Any, g: Any, a: Any, ell: Any) -> tuple[Any, ...]:
@@ -326,15 +325,14 @@ def test_labels_and_weights_rescale_together() -> None:
     """Labels k times as large, ridges k^2 (tokens, c ~ k) and k^4 (last row, l ~ k^2) times: the same D block, last-row
     weights 1/k as large, errors k^2 times."""
     k = 3.0
-    plain = load("fresh_tasks")
 
-    def scalars(xp: Any, *, T: Any, omega: Any, Y: Any, h: Any, xi: Any, D: Any, N: Any, rho: Any) -> dict[str, Any]:
-        own = plain.scalars(xp, T=T, omega=omega, Y=Y, h=h, xi=xi, D=D, N=N, rho=rho / k**2)
-        return own | {"omega": k**2 * own["omega"], "g": k**2 * own["g"], "a": k**2 * own["a"], "l": k**2 * own["l"]}
+    def scalars(xp: Any, *, T: Any, omega: Any, Y: Any, h: Any, xi: Any, D: Any, N: Any, rho: Any) -> Any:
+        own = PLAIN.scalars(xp, T=T, omega=omega, Y=Y, h=h, xi=xi, D=D, N=N, rho=rho / k**2)
+        return own._replace(omega=k**2 * own.omega, g=k**2 * own.g, a=k**2 * own.a, l=k**2 * own.l)
 
     scaled = replace(POINT, noise=k**2 * POINT.noise)
     ridges = np.array([[k**2 * POINT.ridge, k**4 * POINT.ridge]])
-    found = solve_finite_size([scaled], block_ridges=ridges, functions=changed(scalars=scalars)).point(0)
+    found = solve_finite_size([scaled], block_ridges=ridges, model=changed(scalars=scalars)).point(0)
     own = solve(POINT)
     for name, power in {"m": 0, "q": 0, "u": -2, "e_icl": 2, "train_error": 2, "replicon": 0}.items():
         assert getattr(found, name) == pytest.approx(k**power * getattr(own, name), rel=1e-6), name
@@ -365,8 +363,8 @@ def test_a_rule_that_its_check_contradicts_is_no_solution(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         finite_size,
         "prompt_nodes",
-        lambda functions, D, N, noise, *args, check=False, **_: (
-            prompt_nodes(functions, D, N, noise, 1e-7, 10.0) if check else mean_prompt(functions, D, N, noise)
+        lambda model, D, N, noise, *args, check=False, **_: (
+            prompt_nodes(model, D, N, noise, 1e-7, 10.0) if check else mean_prompt(model, D, N, noise)
         ),
     )
     solution = solve(POINT, throw=False)
@@ -378,13 +376,11 @@ def test_a_rule_that_its_check_contradicts_is_no_solution(monkeypatch: pytest.Mo
 
 
 def test_equations_that_do_not_balance_are_out_of_iterations() -> None:
-    plain = load("fresh_tasks")
+    def fluctuations(xp: Any, average: Any, **arguments: Any) -> Any:
+        out = PLAIN.fluctuations(xp, average, **arguments)
+        return out._replace(left=(out.left[0] + 1e-7, out.left[1]))
 
-    def fluctuations(xp: Any, average: Any, **arguments: Any) -> dict[str, Any]:
-        out = plain.fluctuations(xp, average, **arguments)
-        return out | {"left_V": out["left_V"] + 1e-7}
-
-    solution = solve_finite_size([POINT], functions=changed(fluctuations=fluctuations))
+    solution = solve_finite_size([POINT], model=changed(fluctuations=fluctuations))
     assert solution.status[0] == Status.MAX_ITERATIONS
     assert 1e-9 < solution.residual[0] < 1e-6
     assert_has_no_values(solution)
@@ -392,37 +388,31 @@ def test_equations_that_do_not_balance_are_out_of_iterations() -> None:
 
 @pytest.mark.parametrize("name", ["m", "q", "u"])
 def test_a_value_off_the_saddle_is_out_of_iterations(name: str) -> None:
-    plain = load("fresh_tasks")
+    def order_parameters(xp: Any, average: Any, **arguments: Any) -> Any:
+        values = PLAIN.order_parameters(xp, average, **arguments)
+        return values._replace(**{name: getattr(values, name) * (1 + 1e-7)})
 
-    def order_parameters(xp: Any, average: Any, **arguments: Any) -> dict[str, Any]:
-        values = plain.order_parameters(xp, average, **arguments)
-        return values | {name: values[name] * (1 + 1e-7)}
-
-    solution = solve_finite_size([POINT], functions=changed(order_parameters=order_parameters))
+    solution = solve_finite_size([POINT], model=changed(order_parameters=order_parameters))
     assert solution.status[0] == Status.MAX_ITERATIONS
     assert_has_no_values(solution)
 
 
 @pytest.mark.parametrize("where", ["fluctuations", "order_parameters"])
 def test_nan_on_the_way_is_non_finite_and_never_converged(where: str) -> None:
-    plain = load("fresh_tasks")
+    def broken(xp: Any, average: Any, **arguments: Any) -> Any:
+        return times_nan(getattr(PLAIN, where)(xp, average, **arguments))
 
-    def broken(xp: Any, average: Any, **arguments: Any) -> dict[str, Any]:
-        return {name: value * math.nan for name, value in getattr(plain, where)(xp, average, **arguments).items()}
-
-    solution = solve_finite_size([POINT], functions=changed(**{where: broken}))
+    solution = solve_finite_size([POINT], model=changed(**{where: broken}))
     assert solution.status[0] == Status.NON_FINITE
     assert_has_no_values(solution)
 
 
 def test_a_root_that_is_not_stable_is_inadmissible() -> None:
-    plain = load("fresh_tasks")
+    def order_parameters(xp: Any, average: Any, **arguments: Any) -> Any:
+        values = PLAIN.order_parameters(xp, average, **arguments)
+        return values._replace(replicon=-values.replicon)
 
-    def order_parameters(xp: Any, average: Any, **arguments: Any) -> dict[str, Any]:
-        values = plain.order_parameters(xp, average, **arguments)
-        return values | {"replicon": -values["replicon"]}
-
-    solution = solve_finite_size([POINT], functions=changed(order_parameters=order_parameters))
+    solution = solve_finite_size([POINT], model=changed(order_parameters=order_parameters))
     assert solution.residual[0] < TOLERANCE
     assert solution.status[0] == Status.INADMISSIBLE
     assert_has_no_values(solution)
@@ -454,7 +444,7 @@ def test_finite_task_diversity_is_refused_by_name() -> None:
 
 
 def test_nodes_of_the_solver_are_read_and_not_changed() -> None:
-    nodes = prompt_nodes(load("fresh_tasks"), POINT.D, POINT.N, POINT.noise, 1e-7, 10.0)
+    nodes = prompt_nodes(LINEAR_ATTENTION, POINT.D, POINT.N, POINT.noise, 1e-7, 10.0)
     before = [x.copy() for x in (*nodes.scalars, nodes.weights)]
     solve([POINT, replace(POINT, P=600)])
     assert isinstance(nodes, PromptNodes)

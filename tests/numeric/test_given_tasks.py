@@ -47,15 +47,15 @@ def test_order_parameters_make_the_free_energy_stationary(solved: tuple[TaskSet,
 
 def test_newton_matrix_is_the_derivative_of_the_equations(solved: tuple[TaskSet, dict]) -> None:
     given, found = solved
-    y = given.gathered(given.averages(found["V"]), "a")
+    y = given.gathered(given.averages(found["V"]).a)
 
     def mapped(x: np.ndarray) -> np.ndarray:
-        return given.gathered(given.averages(given.fluctuations(x)), "a")
+        return given.gathered(given.averages(given.fluctuations(x)).a)
 
     change = np.random.default_rng(1).standard_normal(y.size) * np.abs(y)
     h = 1e-5
     numeric = (mapped(y + h * change) - mapped(y - h * change)) / (2 * h)
-    exact = SETTING.P * given.curvature(given.averages(found["V"])) @ given.gram(found["V"]) @ change
+    exact = SETTING.P * given.curvature(given.averages(found["V"]).slopes) @ given.gram(found["V"]) @ change
     np.testing.assert_allclose(numeric, exact, rtol=1e-6, atol=1e-9 * np.abs(exact).max())
 
 
@@ -147,8 +147,11 @@ def test_averages_in_pieces_are_those_in_one(solved: tuple[TaskSet, dict], monke
     monkeypatch.setattr(module, "PIECE", 500)
     pieces = given.averages(found["V"])
     monkeypatch.setattr(module, "PIECE", 10**9)
-    for name, value in given.averages(found["V"]).items():
-        np.testing.assert_allclose(pieces[name], value, rtol=1e-11, atol=1e-14)
+    whole = given.averages(found["V"])
+    pairs = [*zip(pieces.a, whole.a, strict=True), *zip(pieces.b, whole.b, strict=True)]
+    pairs += [pair for rows in zip(pieces.slopes, whole.slopes, strict=True) for pair in zip(*rows, strict=True)]
+    for value, other in pairs:
+        np.testing.assert_allclose(value, other, rtol=1e-11, atol=1e-14)
 
 
 def test_theory_agrees_with_exact_simulation_of_the_same_tasks() -> None:

@@ -14,7 +14,7 @@ import pytest
 from scipy.optimize import brentq
 
 from replica_icl.errors import ParameterError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION
 from replica_icl.numeric.arithmetic import MpmathArithmetic
 from replica_icl.numeric.limit import CHUNK, TOLERANCE, solve_limit
 from replica_icl.numeric.questions.precision import refine_limit
@@ -81,7 +81,7 @@ def test_double_precision_keeps_twelve_digits_of_every_thermal_observable() -> N
     exact = [refine_limit(**point) for point in points(controls)]
     for x in exact:
         density = {"D": xp.number(1), "free_entropy": x["free_entropy"]}
-        x |= load("fresh_tasks_limit").log_partition(xp, **density)
+        x |= LINEAR_ATTENTION.fresh_tasks_limit.log_partition(xp, **density)._asdict()
     for name in (*GROUND, *THERMAL, "log_Z"):
         error = [abs(float(x[name] / float(got) - 1)) for x, got in zip(exact, getattr(solution, name), strict=True)]
         assert max(error) < 1e-12, name

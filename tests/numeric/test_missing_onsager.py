@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from replica_icl.errors import SolveError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION
 from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.missing_onsager import BLOCKS, effective_ridges, solve_without_reaction
+from replica_icl.numeric.missing_onsager import effective_ridges, solve_without_reaction
 from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting
 
+BLOCKS = LINEAR_ATTENTION.missing_onsager.BLOCKS
 Z_MAX = 4.0
 BIAS = 0.1
 """Relative allowance times 1/D, the one that the finite-size theory is granted everywhere."""
@@ -87,9 +88,11 @@ def test_moments_of_couplings_are_those_of_sampled_instances() -> None:
         for partner, part in zip(BLOCKS, (squares[..., : D * D], squares[..., D * D :]), strict=True):
             for block, values in zip(BLOCKS, block_means(part.sum(axis=2), D).T, strict=True):
                 columns.setdefault(f"{block}_{partner}", []).append(values)
-    exact = load("missing_onsager").coupling_moments(
-        NUMPY, D=float(D), N=float(setting.N), P=float(setting.P), rho=setting.noise
-    )
+    functions = LINEAR_ATTENTION.missing_onsager
+    moments = functions.coupling_moments(NUMPY, D=float(D), N=float(setting.N), P=float(setting.P), rho=setting.noise)
+    exact = dict(zip(BLOCKS, moments.precisions, strict=True))
+    for block, row in zip(BLOCKS, moments.squares, strict=True):
+        exact |= {f"{block}_{partner}": value for partner, value in zip(BLOCKS, row, strict=True)}
     assert set(columns) == set(exact)
     for name, parts in columns.items():
         values = np.concatenate(parts)

@@ -2,14 +2,14 @@
 
 import json
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from models import changed_model
 
 from replica_icl.errors import SolveError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.limit import TOLERANCE, classify, imbalance, solve_limit
 from replica_icl.numeric.solution import Solution, Status
 from replica_icl.numeric.solve import solve
@@ -18,20 +18,14 @@ from replica_icl.ratios import Ratios
 POINT = Ratios(alpha=2.0, nu=2.0, lam=0.1)
 
 
-def with_solution(change: Any) -> Any:
-    """The lowered functions with a modified closed form."""
-    functions = load("fresh_tasks_limit")
+def with_solution(change: Any) -> Model:
+    """A model with a modified closed form of the limit."""
 
-    def solution(xp: Any, **controls: Any) -> dict[str, Any]:
-        values = functions.solution(xp, **controls)
-        return {**values, **change(values, **controls)}
+    def solution(xp: Any, **controls: Any) -> Any:
+        found = LINEAR_ATTENTION.fresh_tasks_limit.solution(xp, **controls)
+        return found._replace(**change(found._asdict(), **controls))
 
-    return SimpleNamespace(
-        solution=solution,
-        stationarity=functions.stationarity,
-        thermal=functions.thermal,
-        log_partition=functions.log_partition,
-    )
+    return changed_model("fresh_tasks_limit", solution=solution)
 
 
 def assert_has_no_values(solution: Solution) -> None:
@@ -64,8 +58,8 @@ def test_an_overflow_is_non_finite() -> None:
 
 def test_a_start_of_nan_is_non_finite_and_never_converged() -> None:
     for name in ("m", "q", "k", "e_icl"):
-        functions = with_solution(lambda values, name=name, **_: {name: values[name] * math.nan})
-        solution = solve_limit(POINT, functions=functions)
+        model = with_solution(lambda values, name=name, **_: {name: values[name] * math.nan})
+        solution = solve_limit(POINT, model=model)
         assert solution.status is Status.NON_FINITE, name
         assert_has_no_values(solution)
 
@@ -82,7 +76,7 @@ def other_branch(values: dict[str, Any], alpha: Any, nu: Any, lam: Any, rho: Any
 
 
 def test_a_root_with_negative_fluctuation_is_inadmissible_however_small_its_residual() -> None:
-    solution = solve_limit(POINT, functions=with_solution(other_branch))
+    solution = solve_limit(POINT, model=with_solution(other_branch))
     assert solution.residual < 1e-13
     assert solution.status is Status.INADMISSIBLE
     assert_has_no_values(solution)
@@ -97,16 +91,18 @@ def test_each_condition_of_admissibility_counts(name: str, value: float) -> None
 
 @pytest.mark.parametrize("name", ["m", "q", "k", "s"])
 def test_a_value_off_the_saddle_is_out_of_iterations_and_not_a_value(name: str) -> None:
-    functions = with_solution(lambda values, **_: {name: values[name] * (1 + 1e-7)})
-    solution = solve_limit(POINT, functions=functions)
+    model = with_solution(lambda values, **_: {name: values[name] * (1 + 1e-7)})
+    solution = solve_limit(POINT, model=model)
     assert solution.status is Status.MAX_ITERATIONS
     assert 1e-9 < solution.residual < 1e-6
     assert_has_no_values(solution)
 
 
 def test_the_residual_is_the_worst_relative_imbalance_and_keeps_nan() -> None:
-    balances = {"left_a": np.array([1.0, 0.0, np.nan]), "size_a": np.array([4.0, 0.0, 1.0])}
-    balances |= {"left_b": np.array([-1.0, 0.0, 0.0]), "size_b": np.array([2.0, 0.0, 1.0])}
+    balances = (
+        (np.array([1.0, 0.0, np.nan]), np.array([4.0, 0.0, 1.0])),
+        (np.array([-1.0, 0.0, 0.0]), np.array([2.0, 0.0, 1.0])),
+    )
     np.testing.assert_array_equal(imbalance(balances), [0.5, 0.0, np.nan])
 
 

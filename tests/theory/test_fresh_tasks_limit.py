@@ -1,24 +1,27 @@
 """The thermodynamic limit of fresh tasks: against stated closed forms, and against changes far upstream."""
 
 from dataclasses import replace
-from types import ModuleType
 
 import numpy as np
 import pytest
 import sympy as sp
 
-from replica_icl.lowering import compiled
-from replica_icl.model.attention.merged import ResidualCovariance, prediction, residual_covariance
+from replica_icl.lowering.model import Model, derive_model
+from replica_icl.model.attention.merged import (
+    Attention,
+    ResidualCovariance,
+    linear_attention,
+    prediction,
+    residual_covariance,
+)
 from replica_icl.numeric.limit import solve_limit
 from replica_icl.ratios import Ratios
 from replica_icl.symbolic import symbols as s
-from replica_icl.theory.fresh_tasks import derive_fresh_tasks
 from replica_icl.theory.fresh_tasks_limit import (
     FreshTasksLimit,
     derive_fresh_tasks_limit,
     effective_ridge,
     excess,
-    programs,
     response,
     shrinkage,
 )
@@ -89,15 +92,14 @@ def test_ridgeless_limits_are_approached_by_small_ridges(limit: FreshTasksLimit,
 # Upstream: a change of the forward pass, or of one coefficient, reaches the numbers through a new derivation.
 
 
-def lowered(covariance: ResidualCovariance) -> ModuleType:
-    theory = derive_fresh_tasks_limit(derive_fresh_tasks(covariance))
-    return compiled("fresh_tasks_limit", programs(theory))
+def with_covariance(covariance: ResidualCovariance) -> Model:
+    return derive_model(replace(linear_attention(), covariance=covariance))
 
 
 def test_doubled_prediction_halves_the_overlap_at_four_times_the_ridge() -> None:
     """An exact statement: 2 y^(W) at ridge 4 lambda is y^(2 W) at ridge lambda."""
-    twice = lowered(residual_covariance(predict=lambda *args: 2 * prediction(*args)))
-    doubled = solve_limit(Ratios(alpha=ALPHA, nu=NU, lam=4 * LAM, noise=NOISE), functions=twice)
+    twice = derive_model(Attention.of(lambda *args: 2 * prediction(*args)))
+    doubled = solve_limit(Ratios(alpha=ALPHA, nu=NU, lam=4 * LAM, noise=NOISE), model=twice)
     plain = solve_limit(Ratios(alpha=ALPHA, nu=NU, lam=LAM, noise=NOISE))
     assert np.all(doubled.converged)
     np.testing.assert_allclose(doubled.m, plain.m / 2, rtol=1e-12)
@@ -109,8 +111,8 @@ def test_doubled_prediction_halves_the_overlap_at_four_times_the_ridge() -> None
 def test_doubled_self_overlap_is_twice_the_context_norm_in_the_ridge_equation() -> None:
     """C_ab with 2 T |c|^2 Q_ab: k = lam + (k/alpha) 2a/(2a + k) and m = 1/(2a + k)."""
     covariance = residual_covariance()
-    changed = lowered(replace(covariance, self_overlap=2 * covariance.self_overlap))
-    solved = solve_limit(Ratios(alpha=ALPHA, nu=NU, lam=LAM, noise=NOISE), functions=changed)
+    changed = with_covariance(replace(covariance, self_overlap=2 * covariance.self_overlap))
+    solved = solve_limit(Ratios(alpha=ALPHA, nu=NU, lam=LAM, noise=NOISE), model=changed)
     plain = solve_limit(Ratios(alpha=ALPHA, nu=NU, lam=LAM, noise=NOISE))
     assert np.all(solved.converged)
     norm = 2 * (1 + (1 + NOISE) / NU)
@@ -122,8 +124,8 @@ def test_doubled_self_overlap_is_twice_the_context_norm_in_the_ridge_equation() 
 def test_lost_label_noise_in_the_target_shows_in_the_error() -> None:
     """Without rho in the residual's constant the solution is the same but the error is lower."""
     covariance = residual_covariance()
-    changed = lowered(replace(covariance, constant=covariance.constant.subs(s.noise, 0)))
-    solved = solve_limit(Ratios(alpha=ALPHA, nu=NU, lam=LAM, noise=NOISE), functions=changed)
+    changed = with_covariance(replace(covariance, constant=covariance.constant.subs(s.noise, 0)))
+    solved = solve_limit(Ratios(alpha=ALPHA, nu=NU, lam=LAM, noise=NOISE), model=changed)
     plain = solve_limit(Ratios(alpha=ALPHA, nu=NU, lam=LAM, noise=NOISE))
     np.testing.assert_allclose(solved.m, plain.m, rtol=1e-12)
     np.testing.assert_allclose(plain.e_icl - solved.e_icl, NOISE / plain.replicon, rtol=1e-10)

@@ -6,7 +6,7 @@ import mpmath
 import pytest
 import sympy as sp
 
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION
 from replica_icl.numeric.arithmetic import MpmathArithmetic
 from replica_icl.symbolic import symbols as s
 from replica_icl.theory import task_spectrum as spectrum
@@ -197,16 +197,16 @@ def test_published_forms_follow_at_finite_ridge(
 
 
 def _at_50_digits(point: dict[str, str]) -> tuple[MpmathArithmetic, dict[str, mpmath.mpf], dict[str, mpmath.mpf]]:
-    xp, functions = MpmathArithmetic(50), load("task_diversity")
+    xp, functions = MpmathArithmetic(50), LINEAR_ATTENTION.task_diversity
     controls = {name: xp.number(x) for name, x in point.items()}
     ridge = xp.number(10) ** 60
     for i in range(120):
         found = functions.fixed_point(xp, k_given=ridge, **controls)
-        new = found["k"] if i < 40 else ridge + (found["k"] - ridge) / (1 - found["slope"])  # Newton once it is near
+        new = found.k if i < 40 else ridge + (found.k - ridge) / (1 - found.slope)  # Newton once it is near
         if abs(new - ridge) <= xp.number("1e-49") * abs(ridge):
             break
         ridge = new
-    return xp, controls, {"k": ridge, **functions.solution(xp, k=ridge, **controls)}
+    return xp, controls, {"k": ridge, **functions.solution(xp, k=ridge, **controls)._asdict()}
 
 
 def test_published_forms_hold_to_50_digits_at_100_random_points() -> None:

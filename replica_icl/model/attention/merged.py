@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import sympy as sp
 
@@ -176,3 +177,31 @@ def residual_covariance(D: int = 2, predict: Prediction = prediction) -> Residua
     if sp.expand(product - covariance.entry(m_a, m_b, Q_ab, U_ab)) != 0:
         raise ValueError("the residual covariance of this forward pass is no function of the overlaps m, Q and U")
     return ResidualCovariance(*(sp.factor(getattr(covariance, name)) for name in covariance.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A forward pass, as the theory knows it. Every theory of a model is derived from one.
+
+    Attributes:
+        predict: the label that it writes below the query, linear in the weights.
+        covariance: of the residuals of two replicas on one prompt.
+    """
+
+    predict: Prediction
+    covariance: ResidualCovariance
+
+    @classmethod
+    def of(cls, predict: Prediction) -> Attention:
+        """The forward pass `predict`, its residual covariance derived.
+
+        Raises:
+            ValueError: as `residual_covariance`.
+        """
+        return cls(predict, residual_covariance(predict=predict))
+
+
+@cache
+def linear_attention() -> Attention:
+    """The package's own forward pass."""
+    return Attention.of(prediction)

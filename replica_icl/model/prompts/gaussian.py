@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from replica_icl.lowering import Program
+from replica_icl.lowering.source import Program
 from replica_icl.symbolic import symbols as s
 
 label_norm = sp.Symbol("Y", positive=True)

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import toeplitz
 
+from replica_icl.lowering.model import Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.quadrature import Rule, chi_square_rule, normal_rule
 
@@ -192,10 +192,11 @@ class PromptNodes:
 
 
 def factor_rules(
-    functions: ModuleType, D: int, N: int, noise: float, tolerance: float, steepest: float, gauss: bool
+    model: Model, D: int, N: int, noise: float, tolerance: float, steepest: float, gauss: bool
 ) -> dict[str, Rule]:
     """One rule per independent factor of the law, by the factor's name."""
-    degrees, powers = functions.degrees_of_freedom(NUMPY, D=D, N=N), functions.powers(NUMPY)
+    degrees = model.fresh_tasks.degrees_of_freedom(NUMPY, D=D, N=N)._asdict()
+    powers = model.fresh_tasks.powers(NUMPY)._asdict()
     # With label noise |c|^2 does not vanish with the task: labels keep at least a share rho / (1 + rho) of their norm.
     reach = dict.fromkeys(degrees, steepest) | ({"omega": min(steepest, (1 + noise) / noise)} if noise else {})
     rules = {
@@ -207,7 +208,7 @@ def factor_rules(
     return rules
 
 
-def product_measure(functions: ModuleType, rules: dict[str, Rule], D: int, N: int, noise: float) -> PromptMeasure:
+def product_measure(model: Model, rules: dict[str, Rule], D: int, N: int, noise: float) -> PromptMeasure:
     """The product of all rules but T's, in the variables of `PromptMeasure`."""
     inner = {name: rule for name, rule in rules.items() if name != "T"}
     grid = np.meshgrid(*(nodes for nodes, _ in inner.values()), indexing="ij")
@@ -215,19 +216,19 @@ def product_measure(functions: ModuleType, rules: dict[str, Rule], D: int, N: in
     for _, w in inner.values():
         weights = np.multiply.outer(weights, w)
     factors = {name: axis.ravel() for name, axis in zip(inner, grid, strict=True)}
-    scalars = functions.scalars(NUMPY, T=1.0, **factors, D=D, N=N, rho=noise)
-    a = scalars["a"]
+    scalars = model.fresh_tasks.scalars(NUMPY, T=1.0, **factors, D=D, N=N, rho=noise)
+    a = scalars.a
     return PromptMeasure(
         log_x=np.log(a),
-        log_corner=np.log(scalars["l"] ** 2 / a),
-        linear=np.stack([scalars["g"] / a, scalars["omega"] / a]),
+        log_corner=np.log(scalars.l**2 / a),
+        linear=np.stack([scalars.g / a, scalars.omega / a]),
         weights=weights.ravel(),
     )
 
 
 @lru_cache(maxsize=256)
 def prompt_nodes(
-    functions: ModuleType,
+    model: Model,
     D: int,
     N: int,
     noise: float,
@@ -239,7 +240,7 @@ def prompt_nodes(
     """Nodes for averages over the prompt law at given D, N and label noise rho.
 
     Args:
-        functions: lowered functions of the ensemble, which know the law.
+        model: whose theory of fresh tasks states the law.
         tolerance: relative accuracy of averages.
         steepest: largest b T |c|^2 V that will be met; decides how far the rules reach towards small norms.
         check: an independent rule to judge the first one by: trapezoid rules for every factor and another lattice,
@@ -248,15 +249,15 @@ def prompt_nodes(
     """
     decade = float(10.0 ** np.ceil(np.log10(max(SPREAD * steepest, 1.0))))
     wanted = tolerance / 10 if check else tolerance
-    rules = factor_rules(functions, D, N, noise, wanted, decade, gauss=not check)
+    rules = factor_rules(model, D, N, noise, wanted, decade, gauss=not check)
     negligible = 0.01 * wanted
-    measure = product_measure(functions, rules, D, N, noise).without(negligible, decade)
+    measure = product_measure(model, rules, D, N, noise).without(negligible, decade)
     return measure.on_lattice(wanted, degree).times(rules["T"]).nodes(negligible, decade)
 
 
-def mean_prompt(functions: ModuleType, D: int, N: int, noise: float) -> PromptNodes:
+def mean_prompt(model: Model, D: int, N: int, noise: float) -> PromptNodes:
     """The prompt with every factor at its mean: where a solve starts."""
     one = (np.ones(1), np.ones(1))
-    names = functions.degrees_of_freedom(NUMPY, D=D, N=N)
+    names = model.fresh_tasks.degrees_of_freedom(NUMPY, D=D, N=N)._fields
     rules: dict[str, Rule] = {**dict.fromkeys(names, one), "xi": (np.zeros(1), np.ones(1))}
-    return product_measure(functions, rules, D, N, noise).on_lattice(1e-3).nodes(0.0)
+    return product_measure(model, rules, D, N, noise).on_lattice(1e-3).nodes(0.0)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from scipy.signal import convolve
 from scipy.special import gammaln
 
 from replica_icl.errors import ParameterError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes, product_measure
 from replica_icl.numeric.averages.quadrature import Rule, normal_rule, trapezoid_chi_square
@@ -104,21 +103,22 @@ def _ray_rule(dof: float, step: float, angle: float, tolerance: float) -> tuple[
 
 
 @lru_cache(maxsize=32)
-def ray_nodes(
-    functions: ModuleType, D: int, N: int, noise: float, angle: float, tolerance: float = FINE
-) -> PromptNodes:
+def ray_nodes(model: Model, D: int, N: int, noise: float, angle: float, tolerance: float = FINE) -> PromptNodes:
     """Nodes of the prompt law with T on the ray of argument -angle, for V and V_u in the upper half plane.
 
     1 + T (V |c|^2 + V_u l^2) then stays at an angle of at least `angle` from the negative real axis, whatever V is.
     """
-    degrees, powers = functions.degrees_of_freedom(NUMPY, D=D, N=N), functions.powers(NUMPY)
+    degrees, powers = (
+        model.fresh_tasks.degrees_of_freedom(NUMPY, D=D, N=N)._asdict(),
+        model.fresh_tasks.powers(NUMPY)._asdict(),
+    )
     rules: dict[str, Rule] = {}
     for name, dof in degrees.items():
         if name != "T":
             step = _strip_step(float(dof), int(powers[name]), angle, tolerance)
             rules[name] = trapezoid_chi_square(float(dof), step, math.log(tolerance) - 3)
     rules["xi"] = (np.zeros(1), np.ones(1)) if noise == 0 else normal_rule(tolerance)
-    measure = product_measure(functions, rules, D, N, noise).without(0.01 * tolerance)
+    measure = product_measure(model, rules, D, N, noise).without(0.01 * tolerance)
     lattice = measure.on_lattice(tolerance * (angle / math.pi) ** 8)  # its spacing is meant for a strip of width pi
     t, kernel = _ray_rule(float(degrees["T"]), lattice.spacing, angle, tolerance)
     weights = convolve(lattice.weights.astype(complex), kernel[:, None], method="direct")
@@ -137,27 +137,24 @@ def _angle(D: int) -> float:
     return min(0.8, 2.5 / math.sqrt(D))
 
 
-def _equations(
-    functions: ModuleType, nodes: PromptNodes, D: int, P: int, z: Complex, logs: Complex
-) -> tuple[Complex, Complex]:
+def _equations(model: Model, nodes: PromptNodes, D: int, P: int, z: Complex, logs: Complex) -> tuple[Complex, Complex]:
     """What is left of the equations for (V, V_u), shape (points, 2), and its Jacobian in (log V, log V_u)."""
     V, V_u, ridge = np.exp(logs[:, :1]), np.exp(logs[:, 1:]), -z[:, None]
     sizes = {"D": float(D), "P": float(P), "c": 1.0, "field": ridge, "field_u": ridge}
-    out = functions.fluctuations(NUMPY, nodes.average, V=V, V_u=V_u, **sizes)
-    left = np.concatenate([out["left_V"], out["left_V_u"]], axis=1)
-    rows = [np.concatenate([out[f"d{x}_dV"], out[f"d{x}_dV_u"]], axis=1) for x in ("V", "V_u")]
-    return left, np.stack(rows, axis=1)
+    out = model.fresh_tasks.fluctuations(NUMPY, nodes.average, V=V, V_u=V_u, **sizes)
+    rows = [np.concatenate(row, axis=1) for row in out.jacobian]
+    return np.concatenate(out.left, axis=1), np.stack(rows, axis=1)
 
 
 def _newton(
-    functions: ModuleType, nodes: PromptNodes, D: int, P: int, z: Complex, logs: Complex, limit: int
+    model: Model, nodes: PromptNodes, D: int, P: int, z: Complex, logs: Complex, limit: int
 ) -> tuple[Complex, Array]:
     """Newton for (log V, log V_u) at every z; logs, shape (points, 2), and the residual."""
     logs = logs.copy()
     residual = np.full(len(z), np.inf)
     active = np.arange(len(z))
     for _ in range(limit):
-        left, jacobian = _equations(functions, nodes, D, P, z[active], logs[active])
+        left, jacobian = _equations(model, nodes, D, P, z[active], logs[active])
         residual[active] = np.abs(left).max(axis=1)
         moving = (residual[active] > 1e-13) & np.isfinite(residual[active])
         active, left, jacobian = active[moving], left[moving], jacobian[moving]
@@ -177,7 +174,7 @@ def _newton(
 
 
 def _turned(
-    functions: ModuleType, nodes: PromptNodes, D: int, P: int, z: Complex, logs: Complex, turns: int
+    model: Model, nodes: PromptNodes, D: int, P: int, z: Complex, logs: Complex, turns: int
 ) -> tuple[Complex, Array]:
     """Follow the solution from the ridge |z|, where V and V_u are `logs`, along the arc to z."""
     target = np.angle(z)
@@ -186,7 +183,7 @@ def _turned(
         angle = np.pi + (target - np.pi) * turn / turns
         last = turn == turns
         point = z if last else np.abs(z) * np.exp(1j * angle)
-        logs, residual = _newton(functions, nodes, D, P, point, logs, MAX_ITERATIONS if last else 3)
+        logs, residual = _newton(model, nodes, D, P, point, logs, MAX_ITERATIONS if last else 3)
     return logs, residual
 
 
@@ -195,14 +192,14 @@ def _admissible(logs: Complex, tolerance: float) -> NDArray[np.bool_]:
     return np.all(np.sin(logs.imag) > -tolerance, axis=1) & np.all(np.abs(logs.imag) < 4, axis=1)
 
 
-def hessian_density(setting: Setting, x: ArrayLike, eta: float = 0.0, functions: ModuleType | None = None) -> Spectrum:
+def hessian_density(setting: Setting, x: ArrayLike, eta: float = 0.0, model: Model | None = None) -> Spectrum:
     """Density of the eigenvalues of S = (1/P) sum s s^T over the acting weights, averaged over the prompts.
 
     Args:
         setting: D, N, P and noise are used. The eigenvalues of the Hessian are larger by lambda_0.
         x: where, positive numbers, shape (points,).
         eta: distance from the real axis; 0 is allowed and the default, see the head of this file.
-        functions: lowered functions of fresh tasks; by default those of the package's derivation.
+        model: lowered theories; by default the package's own.
 
     Returns:
         `Spectrum`, with a status beside every point. Status INADMISSIBLE: a solution off the physical branch, of
@@ -215,16 +212,16 @@ def hessian_density(setting: Setting, x: ArrayLike, eta: float = 0.0, functions:
     distance = check_real("eta", eta)
     if points.ndim != 1 or not np.all((points > 0) & np.isfinite(points)):
         raise ParameterError("x", x, "must be positive finite numbers, in one dimension")
-    functions = functions or load("fresh_tasks")
+    model = model or LINEAR_ATTENTION
     P = setting.P
     z = points + 1j * distance
     ridged = [replace(setting, ridge=float(r), beta=float(P), minimum_norm=False) for r in np.abs(z)]
-    start = solve_finite_size(ridged, tolerance=COARSE, functions=functions)
+    start = solve_finite_size(ridged, tolerance=COARSE, model=model)
     with np.errstate(all="ignore"):
         begin = np.log(np.stack([start.V, start.V_u], axis=1)).astype(complex)
-        size = max(1, ELEMENTS // _nodes(functions, setting).weights.size)
+        size = max(1, ELEMENTS // _nodes(model, setting).weights.size)
         pieces = [slice(i, i + size) for i in range(0, len(z), size)]
-        found = [_solve_piece(functions, setting, z[piece], begin[piece]) for piece in pieces]
+        found = [_solve_piece(model, setting, z[piece], begin[piece]) for piece in pieces]
     logs = np.concatenate([piece.pop("logs") for piece in found])
     values = {name: np.concatenate([piece[name] for piece in found]) for name in found[0]}
     residual, quadrature = values.pop("residual"), values.pop("quadrature")
@@ -238,39 +235,40 @@ def hessian_density(setting: Setting, x: ArrayLike, eta: float = 0.0, functions:
     )
 
 
-def _nodes(functions: ModuleType, setting: Setting, narrowed: float = 1.0, tolerance: float = FINE) -> PromptNodes:
-    return ray_nodes(functions, setting.D, setting.N, setting.noise, _angle(setting.D) * narrowed, tolerance)
+def _nodes(model: Model, setting: Setting, narrowed: float = 1.0, tolerance: float = FINE) -> PromptNodes:
+    return ray_nodes(model, setting.D, setting.N, setting.noise, _angle(setting.D) * narrowed, tolerance)
 
 
-def _solve_piece(functions: ModuleType, setting: Setting, z: Complex, begin: Complex) -> dict[str, Any]:
+def _solve_piece(model: Model, setting: Setting, z: Complex, begin: Complex) -> dict[str, Any]:
     """log V and log V_u of a few points, their residuals on two rays, and what follows from them."""
     D, P = setting.D, setting.P
-    coarse, fine = _nodes(functions, setting, tolerance=COARSE), _nodes(functions, setting)
-    logs, residual = _turned(functions, coarse, D, P, z, begin, TURNS)
+    coarse, fine = _nodes(model, setting, tolerance=COARSE), _nodes(model, setting)
+    logs, residual = _turned(model, coarse, D, P, z, begin, TURNS)
     for turns in (4 * TURNS, 16 * TURNS):
         bad = np.flatnonzero(~((residual <= TOLERANCE) & _admissible(logs, COARSE)))
         if bad.size:
-            logs[bad], residual[bad] = _turned(functions, coarse, D, P, z[bad], begin[bad], turns)
-    logs, residual = _newton(functions, fine, D, P, z, logs, MAX_ITERATIONS)
+            logs[bad], residual[bad] = _turned(model, coarse, D, P, z[bad], begin[bad], turns)
+    logs, residual = _newton(model, fine, D, P, z, logs, MAX_ITERATIONS)
     # At a steep edge Newton may land on the mirror image below the real axis.
     bad = np.flatnonzero(~_admissible(logs, ACCURACY))
     if bad.size:
         mirrored = logs[bad].real + 1j * np.abs(logs[bad].imag)
-        again, left = _newton(functions, fine, D, P, z[bad], mirrored, MAX_ITERATIONS)
+        again, left = _newton(model, fine, D, P, z[bad], mirrored, MAX_ITERATIONS)
         better = _admissible(again, ACCURACY) & (left <= TOLERANCE)
         logs[bad[better]], residual[bad[better]] = again[better], left[better]
-    other, _ = _equations(functions, _nodes(functions, setting, narrowed=0.8), D, P, z, logs)
-    values = _densities(fine, setting, z, logs)
+    other, _ = _equations(model, _nodes(model, setting, narrowed=0.8), D, P, z, logs)
+    values = _densities(model, fine, setting, z, logs)
     return values | {"logs": logs, "residual": residual, "quadrature": np.abs(other).max(axis=1)}
 
 
-def _densities(nodes: PromptNodes, setting: Setting, z: Complex, logs: Complex) -> dict[str, Array]:
+def _densities(model: Model, nodes: PromptNodes, setting: Setting, z: Complex, logs: Complex) -> dict[str, Array]:
     """Densities and cumulative distribution at a saddle point."""
     D, P, n = setting.D, setting.P, setting.acting_weights
     V, V_u = np.exp(logs[:, :1]), np.exp(logs[:, 1:])
-    counting = load("hessian_spectrum").log_determinant(
+    determinant = model.hessian_spectrum.log_determinant(
         NUMPY, nodes.average, V=V, V_u=V_u, D=float(D), P=float(P), field=-z[:, None]
-    )["trace_log"][:, 0]
+    )
+    counting = determinant.trace_log[:, 0]
     # Where the density is zero up to rounding, log V is at the cut of the logarithm and was followed across it.
     turns = np.rint((logs.imag - np.angle(np.exp(logs))) / (2 * np.pi))
     counting = counting - 2j * np.pi * (turns @ [D**2, D])
@@ -283,9 +281,9 @@ def _densities(nodes: PromptNodes, setting: Setting, z: Complex, logs: Complex) 
     }
 
 
-def hessian_cdf(setting: Setting, x: ArrayLike) -> Array:
+def hessian_cdf(setting: Setting, x: ArrayLike, model: Model | None = None) -> Array:
     """Fraction of the eigenvalues of S up to x, zero modes included; NaN where the density did not converge."""
-    return hessian_density(setting, x).cdf
+    return hessian_density(setting, x, model=model).cdf
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,14 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replica_icl.errors import ParameterError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import prompt_nodes
 from replica_icl.numeric.finite_size import solve_finite_size
@@ -58,15 +57,13 @@ class Susceptibility:
     status: NDArray[np.int8]
 
 
-def susceptibility(
-    settings: Sequence[Setting], tolerance: float = 1e-7, functions: ModuleType | None = None
-) -> Susceptibility:
+def susceptibility(settings: Sequence[Setting], tolerance: float = 1e-7, model: Model | None = None) -> Susceptibility:
     """Spin-glass susceptibility of fresh tasks at finite size, for any mixture of settings.
 
     Args:
         settings: their temperature has no influence.
         tolerance: relative accuracy of the prompt averages.
-        functions: lowered functions; by default those of the package's derivation.
+        model: lowered theories; by default the package's own.
 
     Raises:
         ParameterError: without a ridge below P = D (D + 1), where zero modes make tr G infinite; for finite K.
@@ -74,14 +71,14 @@ def susceptibility(
     for setting in settings:
         if setting.ridge == 0 and setting.P < setting.acting_weights:
             raise ParameterError("ridge", 0.0, "must be positive below P = D (D + 1): zero modes have no variance")
-    functions = functions or load("fresh_tasks")
+    model = model or LINEAR_ATTENTION
     status = np.full(len(settings), Status.SINGULAR, dtype=np.int8)
     blocks, trace = np.full((len(settings), 2, 2), np.nan), np.full(len(settings), np.nan)
     replicon = np.full(len(settings), np.nan)
     # At ridge 0 and P = n there is no saddle point: tr G is infinite.
     regular = [i for i, s in enumerate(settings) if s.ridge > 0 or s.P > s.acting_weights]
     warm = [replace(settings[i], beta=float(settings[i].P)) for i in regular]
-    solution = solve_finite_size(warm, tolerance, functions=functions)
+    solution = solve_finite_size(warm, tolerance, model=model)
     for k, i in enumerate(regular):
         setting, status[i], replicon[i] = settings[i], solution.status[k], solution.replicon[k]
         if status[i] != Status.CONVERGED:
@@ -89,10 +86,10 @@ def susceptibility(
         sizes = {"D": float(setting.D), "P": float(setting.P), "c": 1.0}
         ridges = {"field": setting.ridge, "field_u": setting.ridge}
         steepest = max(1.0, float(1 / replicon[i]))
-        nodes = prompt_nodes(functions, setting.D, setting.N, setting.noise, tolerance, steepest)
+        nodes = prompt_nodes(model, setting.D, setting.N, setting.noise, tolerance, steepest)
         V, V_u = (np.full((1, 1), value[k]) for value in (solution.V, solution.V_u))
-        out = functions.fluctuations(NUMPY, nodes.average, V=V, V_u=V_u, **sizes, **ridges)
-        jacobian = np.array([[out[f"d{x}_d{y}"].item() for y in ("V", "V_u")] for x in ("V", "V_u")])
+        out = model.fresh_tasks.fluctuations(NUMPY, nodes.average, V=V, V_u=V_u, **sizes, **ridges)
+        jacobian = np.array([[x.item() for x in row] for row in out.jacobian])
         traces = setting.P * np.array([setting.D * V.item(), V_u.item()])
         weights = np.array([setting.D**2, setting.D])
         # left_A holds -lambda_A tr_A G / (weights of A), so that its derivative in lambda_A is this.
@@ -120,7 +117,9 @@ class SusceptibilityPeak:
     replicon: float
 
 
-def susceptibility_peak(D: int, N: int, ridge: float, noise: float = 0.0) -> SusceptibilityPeak:
+def susceptibility_peak(
+    D: int, N: int, ridge: float, noise: float = 0.0, model: Model | None = None
+) -> SusceptibilityPeak:
     """Maximum of chi_SG over P at given D, N, ridge lambda_0 > 0 and noise.
 
     Below the transition zero modes share the variance, above it there are none: chi_SG peaks between, sharper the
@@ -135,7 +134,8 @@ def susceptibility_peak(D: int, N: int, ridge: float, noise: float = 0.0) -> Sus
     n = D * (D + 1)
     candidates = np.unique(np.rint(n * np.geomspace(0.2, 5, 41)).astype(int))
     while True:
-        found = susceptibility([Setting(D=D, N=N, P=int(P), ridge=ridge, noise=noise) for P in candidates])
+        settings = [Setting(D=D, N=N, P=int(P), ridge=ridge, noise=noise) for P in candidates]
+        found = susceptibility(settings, model=model)
         best = int(np.nanargmax(found.chi_SG))
         low, high = candidates[max(best - 1, 0)], candidates[min(best + 1, len(candidates) - 1)]
         if high - low <= 2 or len(candidates) == high - low + 1:

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica_icl.errors import ParameterError
+from replica_icl.lowering.model import Model
 from replica_icl.numeric.solution import Solution
 from replica_icl.numeric.solve import solve
 from replica_icl.ratios import Ratios
@@ -200,7 +201,12 @@ def _least(axis: Axis, target: float, parameter: str, unbounded: bool) -> tuple[
 
 
 def smallest_size(
-    setting: Setting, target: float, parameter: str, level: str | None = None, tolerance: float = 1e-7
+    setting: Setting,
+    target: float,
+    parameter: str,
+    level: str | None = None,
+    tolerance: float = 1e-7,
+    model: Model | None = None,
 ) -> Reached:
     """The smallest P, N or K with e_icl <= target at everything else of `setting` (its own value is not used).
 
@@ -210,6 +216,7 @@ def smallest_size(
         parameter: "P", "N" or "K" (which ends at P, where every prompt may have its own task).
         level: "finite-size" or "limit" (the ratios of integers); with K the limit, otherwise finite-size.
         tolerance: relative accuracy of the finite-size prompt averages.
+        model: lowered theories; by default the package's own.
 
     Returns:
         `Reached`; where even the smallest size reaches the target, that size.
@@ -240,15 +247,16 @@ def smallest_size(
         return replace(setting, **sizes)
 
     def solved(values: Array, accuracy: float) -> Solution:
-        return solve([at(x) for x in values], level=level, tolerance=accuracy, throw=False)
+        return solve([at(x) for x in values], level=level, tolerance=accuracy, throw=False, model=model)
 
     grid = _integers(least, largest, dense, 1.2 if costly else 1.1)
     axis = Axis(grid, solved, integer=True, sections=3 if costly else 15, tolerance=tolerance)
     value, floor = _least(axis, wanted, parameter, unbounded=parameter != "K")
-    return Reached(parameter, int(value), wanted, floor, solve(at(value), level=level, tolerance=tolerance))
+    solution = solve(at(value), level=level, tolerance=tolerance, model=model)
+    return Reached(parameter, int(value), wanted, floor, solution)
 
 
-def smallest_ratio(point: Ratios, target: float, parameter: str) -> Reached:
+def smallest_ratio(point: Ratios, target: float, parameter: str, model: Model | None = None) -> Reached:
     """The smallest alpha, nu or kappa with e_icl <= target in the limit, at the rest of one `point`.
 
     The range is 1e-6 to 1e12; without a ridge, unless minimum_norm is set, alpha starts at its transition, 1.
@@ -270,8 +278,8 @@ def smallest_ratio(point: Ratios, target: float, parameter: str) -> Reached:
         return replace(point, **ratio)
 
     def solved(values: Array, _: float) -> Solution:
-        return solve(at(values), throw=False)
+        return solve(at(values), throw=False, model=model)
 
     axis = Axis(np.geomspace(least, LARGEST_RATIO, count), solved, integer=False)
     value, floor = _least(axis, wanted, parameter, unbounded=True)
-    return Reached(parameter, float(value), wanted, floor, solve(at(value)))
+    return Reached(parameter, float(value), wanted, floor, solve(at(value), model=model))

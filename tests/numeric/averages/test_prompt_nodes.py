@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import sympy as sp
 
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.model.prompts.gaussian import fresh_task_prompts
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes, factor_rules, mean_prompt, prompt_nodes
@@ -39,8 +38,8 @@ ABSORBED = {
 
 
 @pytest.fixture(scope="module")
-def functions() -> ModuleType:
-    return load("fresh_tasks")
+def model() -> Model:
+    return LINEAR_ATTENTION
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +48,7 @@ def exact_moments() -> dict[str, Callable[..., float]]:
     return {name: sp.lambdify((s.D, s.N, s.noise), law.moment(x)) for name, x in ABSORBED.items()}
 
 
-def integrands_of(
-    functions: ModuleType, V: float, V_u: float, D: int, P: int, noise: float
-) -> list[Callable[..., Any]]:
+def integrands_of(model: Model, V: float, V_u: float, D: int, P: int, noise: float) -> list[Callable[..., Any]]:
     """The lowered integrands of the solver at one point, caught on their way to the average."""
     caught: list[Callable[..., Any]] = []
 
@@ -62,10 +59,10 @@ def integrands_of(
     sizes = {"D": float(D), "P": float(P), "c": 1.0}
     fields = {"field": 0.1, "field_u": 0.1}
     with np.errstate(all="ignore"):
-        functions.fluctuations(NUMPY, catch, V=V, V_u=V_u, **sizes, **fields)
-        functions.order_parameters(NUMPY, catch, V=V, V_u=V_u, **sizes, **fields, rho=noise)
+        model.fresh_tasks.fluctuations(NUMPY, catch, V=V, V_u=V_u, **sizes, **fields)
+        model.fresh_tasks.order_parameters(NUMPY, catch, V=V, V_u=V_u, **sizes, **fields, rho=noise)
         order = {"m": 0.5, "q": 0.4, "u": 0.02}
-        functions.thermal(
+        model.fresh_tasks.thermal(
             NUMPY, catch, **order, V=V, V_u=V_u, D=float(D), P=float(P), lambda_0=0.1, lambda_u=0.1, rho=noise, beta=P
         )
     return caught
@@ -75,16 +72,16 @@ def averages(nodes: PromptNodes, integrands: list[Callable[..., Any]]) -> np.nda
     return np.array([np.ravel(x)[0] for group in integrands for x in nodes.average(group)])
 
 
-def full_product(functions: ModuleType, D: int, N: int, noise: float, tolerance: float, steepest: float) -> PromptNodes:
+def full_product(model: Model, D: int, N: int, noise: float, tolerance: float, steepest: float) -> PromptNodes:
     """Every factor by the trapezoid rule, all of them multiplied out, T too: no lattice, nothing dropped or merged."""
-    rules = factor_rules(functions, D, N, noise, tolerance, steepest, gauss=False)
+    rules = factor_rules(model, D, N, noise, tolerance, steepest, gauss=False)
     grid = np.meshgrid(*(nodes for nodes, _ in rules.values()), indexing="ij")
     weights = np.ones(())
     for _, w in rules.values():
         weights = np.multiply.outer(weights, w)
     factors = {name: axis.ravel() for name, axis in zip(rules, grid, strict=True)}
-    scalars = functions.scalars(NUMPY, **factors, D=D, N=N, rho=noise)
-    return PromptNodes(tuple(scalars[x.name][None, :] for x in s.SCALARS), weights.ravel())
+    scalars = model.fresh_tasks.scalars(NUMPY, **factors, D=D, N=N, rho=noise)
+    return PromptNodes(tuple(getattr(scalars, x.name)[None, :] for x in s.SCALARS), weights.ravel())
 
 
 def drawn_scalars(count: int, D: int, N: int, noise: float, seed: int) -> tuple[np.ndarray, ...]:
@@ -107,10 +104,10 @@ def drawn_scalars(count: int, D: int, N: int, noise: float, seed: int) -> tuple[
 @pytest.mark.parametrize(("D", "N", "noise"), LAWS)
 @pytest.mark.parametrize("check", [False, True], ids=["rule", "check rule"])
 def test_nodes_reproduce_the_exact_moments(
-    functions: ModuleType, exact_moments: dict[str, Callable[..., float]], D: int, N: int, noise: float, check: bool
+    model: Model, exact_moments: dict[str, Callable[..., float]], D: int, N: int, noise: float, check: bool
 ) -> None:
     tolerance = 1e-6
-    nodes = prompt_nodes(functions, D, N, noise, tolerance, 100.0, check)
+    nodes = prompt_nodes(model, D, N, noise, tolerance, 100.0, check)
     t, w, o, c, corner = nodes.scalars
     assert nodes.weights.sum() == pytest.approx(1, rel=tolerance)
     np.testing.assert_array_equal(t, 1.0)
@@ -129,11 +126,11 @@ SECOND_DEGREE = {"T g T g": (T * g) ** 2, "T g T omega": T * g * T * omega, "(T 
 
 @pytest.mark.parametrize(("D", "N", "noise"), LAWS)
 def test_nodes_of_second_degree_know_the_second_moments_too(
-    functions: ModuleType, exact_moments: dict[str, Callable[..., float]], D: int, N: int, noise: float
+    model: Model, exact_moments: dict[str, Callable[..., float]], D: int, N: int, noise: float
 ) -> None:
     tolerance = 1e-6
     law = fresh_task_prompts()
-    _, w, o, c, corner = (nodes := prompt_nodes(functions, D, N, noise, tolerance, 100.0, degree=2)).scalars
+    _, w, o, c, corner = (nodes := prompt_nodes(model, D, N, noise, tolerance, 100.0, degree=2)).scalars
     for name, value in {"T g T g": o * o, "T g T omega": o * w, "(T omega)^2": w * w}.items():
         exact = law.moment(SECOND_DEGREE[name]).subs({s.D: D, s.N: N, s.noise: sp.nsimplify(noise)})
         assert float((value @ nodes.weights)[0]) == pytest.approx(float(exact), rel=SQUARES * tolerance), name
@@ -143,85 +140,85 @@ def test_nodes_of_second_degree_know_the_second_moments_too(
 
 
 def test_nodes_of_second_degree_average_like_the_full_product_rule(
-    functions: ModuleType, every_factor: dict[float, PromptNodes]
+    model: Model, every_factor: dict[float, PromptNodes]
 ) -> None:
     def integrands(T: Any, omega: Any, g: Any, a: Any, ell: Any) -> tuple[Any, ...]:
         shrinkage = 1 / (1 + T * (5 * a + ell**2))
         return tuple(T**2 * x * shrinkage**2 for x in (g * g, g * omega, omega * omega, a * g, ell**2 * omega))
 
     full = averages(every_factor[0.25], [integrands])
-    nodes = prompt_nodes(functions, 20, 40, 0.25, 1e-5, 11.0, degree=2)
+    nodes = prompt_nodes(model, 20, 40, 0.25, 1e-5, 11.0, degree=2)
     np.testing.assert_allclose(averages(nodes, [integrands]), full, rtol=SQUARES * 1e-5)
 
 
 @pytest.fixture(scope="module")
-def every_factor(functions: ModuleType) -> dict[float, PromptNodes]:
+def every_factor(model: Model) -> dict[float, PromptNodes]:
     """Full product rules at D = 20, N = 40, by label noise."""
-    return {0.0: full_product(functions, 20, 40, 0.0, 1e-7, 1e4), 0.25: full_product(functions, 20, 40, 0.25, 1e-5, 10)}
+    return {0.0: full_product(model, 20, 40, 0.0, 1e-7, 1e4), 0.25: full_product(model, 20, 40, 0.25, 1e-5, 10)}
 
 
 @pytest.mark.parametrize(("V", "V_u"), [(1e-2, 1e-3), (5.0, 1.0), (2e3, 50.0)], ids=["weak", "even", "steep"])
 def test_nodes_average_like_the_full_product_rule(
-    functions: ModuleType, every_factor: dict[float, PromptNodes], V: float, V_u: float
+    model: Model, every_factor: dict[float, PromptNodes], V: float, V_u: float
 ) -> None:
-    integrands = integrands_of(functions, V, V_u, 20, 100, 0.0)
+    integrands = integrands_of(model, V, V_u, 20, 100, 0.0)
     full = averages(every_factor[0.0], integrands)
     for tolerance in (1e-4, 1e-5, 1e-6, 1e-7):
-        lattice = averages(prompt_nodes(functions, 20, 40, 0.0, tolerance, 2 * V + V_u), integrands)
+        lattice = averages(prompt_nodes(model, 20, 40, 0.0, tolerance, 2 * V + V_u), integrands)
         np.testing.assert_allclose(lattice, full, rtol=SQUARES * tolerance)
         assert np.median(np.abs(lattice / full - 1)) < tolerance
 
 
 def test_nodes_average_like_the_full_product_rule_with_label_noise(
-    functions: ModuleType, every_factor: dict[float, PromptNodes]
+    model: Model, every_factor: dict[float, PromptNodes]
 ) -> None:
-    integrands = integrands_of(functions, 5.0, 1.0, 20, 100, 0.25)
+    integrands = integrands_of(model, 5.0, 1.0, 20, 100, 0.25)
     full = averages(every_factor[0.25], integrands)
-    lattice = averages(prompt_nodes(functions, 20, 40, 0.25, 1e-5, 11.0), integrands)
+    lattice = averages(prompt_nodes(model, 20, 40, 0.25, 1e-5, 11.0), integrands)
     np.testing.assert_allclose(lattice, full, rtol=SQUARES * 1e-5)
     assert np.median(np.abs(lattice / full - 1)) < 1e-5
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.25])
 @pytest.mark.parametrize(("D", "N"), [(3, 4), (5, 2)])
-def test_nodes_average_like_prompts_drawn_token_by_token(functions: ModuleType, D: int, N: int, noise: float) -> None:
+def test_nodes_average_like_prompts_drawn_token_by_token(model: Model, D: int, N: int, noise: float) -> None:
     """Plain Monte Carlo, nothing of the law in it; every integrand of the solver, at two sizes of the fluctuation."""
     drawn = drawn_scalars(200_000, D, N, noise, seed=3)
-    nodes = prompt_nodes(functions, D, N, noise, 1e-4, 1e3)
+    nodes = prompt_nodes(model, D, N, noise, 1e-4, 1e3)
     for V, V_u in ((0.5, 0.1), (100.0, 10.0)):
-        integrands = integrands_of(functions, V, V_u, D, 30, noise)
+        integrands = integrands_of(model, V, V_u, D, 30, noise)
         sampled = [np.broadcast_to(x, drawn[0].shape) for group in integrands for x in group(*drawn)]
         for value, sample in zip(averages(nodes, integrands), sampled, strict=True):
             sem = float(np.std(sample)) / math.sqrt(sample.size)
             assert abs(value - sample.mean()) < Z_MAX * sem + 1e-4 * abs(value)
 
 
-def test_a_few_hundred_nodes_are_left_of_a_product_of_millions(functions: ModuleType) -> None:
-    nodes = prompt_nodes(functions, 20, 100, 0.25, 1e-7, 100.0)
-    rules = factor_rules(functions, 20, 100, 0.25, 1e-7, 100.0, gauss=True)
+def test_a_few_hundred_nodes_are_left_of_a_product_of_millions(model: Model) -> None:
+    nodes = prompt_nodes(model, 20, 100, 0.25, 1e-7, 100.0)
+    rules = factor_rules(model, 20, 100, 0.25, 1e-7, 100.0, gauss=True)
     assert math.prod(len(w) for _, w in rules.values()) > 100 * nodes.weights.size
 
 
-def test_nodes_of_one_law_are_computed_once(functions: ModuleType) -> None:
-    first = prompt_nodes(functions, 20, 100, 0.25, 1e-7, 100.0)
-    assert prompt_nodes(functions, 20, 100, 0.25, 1e-7, 100.0) is first
+def test_nodes_of_one_law_are_computed_once(model: Model) -> None:
+    first = prompt_nodes(model, 20, 100, 0.25, 1e-7, 100.0)
+    assert prompt_nodes(model, 20, 100, 0.25, 1e-7, 100.0) is first
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.25])
-def test_the_mean_prompt_has_every_factor_at_one(functions: ModuleType, noise: float) -> None:
+def test_the_mean_prompt_has_every_factor_at_one(model: Model, noise: float) -> None:
     """|c|^2 = 1 + (1 + rho) (D - 1) / N, l = 1 + rho, c.w / sqrt(D) = omega = 1."""
     D, N = 10, 20
-    t, w, o, c, corner = mean_prompt(functions, D, N, noise).scalars
-    weights = mean_prompt(functions, D, N, noise).weights
+    t, w, o, c, corner = mean_prompt(model, D, N, noise).scalars
+    weights = mean_prompt(model, D, N, noise).weights
     for value, mean in ((t, 1), (w, 1), (o, 1), (c, 1 + (1 + noise) * (D - 1) / N), (corner**2, (1 + noise) ** 2)):
         assert float((value @ weights)[0]) == pytest.approx(mean, rel=1e-2)
 
 
-def test_the_law_concentrates_with_the_dimension(functions: ModuleType) -> None:
+def test_the_law_concentrates_with_the_dimension(model: Model) -> None:
     """Var(T a) / E(T a)^2 falls like 1/D at N = 2 D."""
     spreads = []
     for D in (100, 1000, 10_000):
-        nodes = prompt_nodes(functions, D, 2 * D, 0.1, 1e-9)
+        nodes = prompt_nodes(model, D, 2 * D, 0.1, 1e-9)
         first, second = (float((nodes.scalars[3] ** k @ nodes.weights)[0]) for k in (1, 2))
         spreads.append(second / first**2 - 1)
     assert spreads[1] / spreads[0] == pytest.approx(0.1, rel=0.1)

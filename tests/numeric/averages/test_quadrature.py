@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION
 from replica_icl.numeric import finite_size
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes
@@ -183,8 +183,8 @@ def test_doubling_a_gauss_order_hides_that_both_are_wrong(dof: int) -> None:
 def test_the_trap_is_there_in_the_theory_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """P = 15, D = 10, N = 2, ridge 1e-3: a product of Gauss rules of order 10, then 14, misses e_icl by a third."""
     setting = Setting(D=10, N=2, P=15, ridge=1e-3)
-    functions = load("fresh_tasks")
-    degrees = functions.degrees_of_freedom(NUMPY, D=setting.D, N=setting.N)
+    functions = LINEAR_ATTENTION.fresh_tasks
+    degrees = functions.degrees_of_freedom(NUMPY, D=setting.D, N=setting.N)._asdict()
 
     def product(order: int) -> PromptNodes:
         rules = [gauss_chi_square(float(dof), order) for dof in degrees.values()]
@@ -192,7 +192,7 @@ def test_the_trap_is_there_in_the_theory_itself(monkeypatch: pytest.MonkeyPatch)
         weights = np.einsum("i,j,k,l->ijkl", *(w for _, w in rules)).ravel()
         factors = {name: axis.ravel() for name, axis in zip(degrees, grid, strict=True)}
         scalars = functions.scalars(NUMPY, **factors, xi=0.0, D=setting.D, N=setting.N, rho=0.0)
-        return PromptNodes(tuple(scalars[name][None, :] for name in ("T", "omega", "g", "a", "l")), weights)
+        return PromptNodes(tuple(x[None, :] for x in scalars), weights)
 
     right = solve(setting).e_icl
     found = {}

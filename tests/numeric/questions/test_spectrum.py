@@ -2,17 +2,17 @@
 
 import math
 from itertools import pairwise
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import sympy as sp
+from models import changed_model, times_nan
 from numpy.typing import NDArray
 
 from replica_icl import Setting
 from replica_icl.errors import ParameterError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.narration.fresh_tasks import agree
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.questions import spectrum
@@ -146,13 +146,11 @@ def test_at_a_ridge_the_counting_function_is_the_determinant() -> None:
     """tr log(S + lambda_0) from the lowered free entropy, against token-level prompts."""
     setting = Setting(D=10, N=20, P=150, ridge=0.02)
     solution = solve_finite_size([Setting(D=10, N=20, P=150, ridge=0.02, beta=150.0)])
-    average = spectrum.ray_nodes(load("fresh_tasks"), 10, 20, 0.0, 0.7).average
+    average = spectrum.ray_nodes(LINEAR_ATTENTION, 10, 20, 0.0, 0.7).average
     V, V_u = (np.full((1, 1), value[0]) for value in (solution.V, solution.V_u))
-    found = (
-        load("hessian_spectrum")
-        .log_determinant(spectrum.NUMPY, average, V=V, V_u=V_u, D=10.0, P=150.0, field=0.02)["trace_log"]
-        .item()
-    )
+    found = LINEAR_ATTENTION.hessian_spectrum.log_determinant(
+        spectrum.NUMPY, average, V=V, V_u=V_u, D=10.0, P=150.0, field=0.02
+    ).trace_log.item()
     assert abs(found.imag) < 1e-3
     exact = [
         np.linalg.slogdet(draw_features(setting, np.random.default_rng([4, r])).gram() + 0.02 * np.eye(110))[1]
@@ -174,25 +172,20 @@ def test_the_determinant_is_stationary_at_the_saddle_point_of_the_full_theory() 
 
 def test_every_status_but_convergence_has_no_values() -> None:
     setting, x = Setting(D=10, N=20, P=60, ridge=1.0), [0.1, 0.5]
-    lowered = load("fresh_tasks")
 
-    def broken(change: Any) -> ModuleType:
+    def broken(change: Any) -> Model:
         def fluctuations(xp: Any, average: Any, **arguments: Any) -> Any:
-            return change(lowered.fluctuations(xp, average, **arguments))
+            return change(LINEAR_ATTENTION.fresh_tasks.fluctuations(xp, average, **arguments))
 
-        functions = ModuleType("broken")
-        functions.__dict__.update({**vars(lowered), "fluctuations": fluctuations})
-        return functions
+        return changed_model("fresh_tasks", fluctuations=fluctuations)
 
-    def never_balanced(out: dict[str, Any]) -> dict[str, Any]:
+    def never_balanced(out: Any) -> Any:
         """Off the real axis only, so that the start from the real one is good."""
-        return out | {"left_V": 0 * out["left_V"] + 1e-3} if np.iscomplexobj(out["left_V"]) else out
+        tokens, last_row = out.left
+        return out._replace(left=(0 * tokens + 1e-3, last_row)) if np.iscomplexobj(tokens) else out
 
-    def not_a_number(out: dict[str, Any]) -> dict[str, Any]:
-        return {name: value * math.nan for name, value in out.items()}
-
-    for change, status in ((not_a_number, Status.NON_FINITE), (never_balanced, Status.MAX_ITERATIONS)):
-        found = hessian_density(setting, x, functions=broken(change))
+    for change, status in ((times_nan, Status.NON_FINITE), (never_balanced, Status.MAX_ITERATIONS)):
+        found = hessian_density(setting, x, model=broken(change))
         assert np.all(found.status == status)
         assert np.all(np.isnan(found.density))
         assert np.all(np.isnan(found.cdf))

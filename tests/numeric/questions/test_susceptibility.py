@@ -9,7 +9,7 @@ import pytest
 
 from replica_icl import Ratios, Setting, solve
 from replica_icl.errors import ParameterError
-from replica_icl.lowered import load
+from replica_icl.lowering.model import LINEAR_ATTENTION
 from replica_icl.numeric.averages.prompt_nodes import prompt_nodes
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.questions.susceptibility import susceptibility, susceptibility_peak
@@ -76,7 +76,7 @@ def test_the_smallest_stability_eigenvalue_is_that_of_both_blocks() -> None:
     D, N, P = 20, 40, 420
     setting = Setting(D=D, N=N, P=P, ridge=1e-6, beta=float(P))
     solution = solve(setting)
-    nodes = prompt_nodes(load("fresh_tasks"), D, N, 0.0, 1e-8, 1e4)
+    nodes = prompt_nodes(LINEAR_ATTENTION, D, N, 0.0, 1e-8, 1e4)
     V, V_u = solution.V, solution.V_u
 
     def integrands(T: Any, omega: Any, g: Any, a: Any, l: Any) -> tuple[Any, ...]:  # noqa: E741

@@ -1,0 +1,5 @@
+import sys
+
+from replica_icl.lowering.writing import main
+
+sys.exit(main())

@@ -14,9 +14,10 @@ import sympy as sp
 
 from replica_icl import Ratios, Setting, solve
 from replica_icl.meeting.task_sets import kappa_transition
-from replica_icl.meeting.validation import BIAS, Z_MAX
+from replica_icl.meeting.validation import Z_MAX
 from replica_icl.numeric.anisotropy import errors_with_spread
 from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks, task_set
+from replica_icl.numeric.levels import LEVELS
 from replica_icl.simulator.observables import idg_error
 from replica_icl.symbolic import symbols as s
 from replica_icl.theory import given_tasks
@@ -350,7 +351,7 @@ for name, value in solved.items():
 
 # %%
 for _, mean, found, sem in rows:
-    assert abs(found - mean) < Z_MAX * sem + BIAS["given-tasks"] / 10 * mean
+    assert abs(found - mean) < Z_MAX * sem + LEVELS["given-tasks"].bias / 10 * mean
 off = [abs(limit_value - found) / found for limit_value, _, found, _ in rows]
 print(f"off simulation: limit up to {max(off):.0%}, given tasks up to", end=" ")
 print(f"{max(abs(mean - found) / found for _, mean, found, _ in rows):.1%}")

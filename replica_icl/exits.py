@@ -32,10 +32,7 @@ def told(program: str, run: Callable[[], int]) -> int:
         with _terminations_raise():
             return run()
     except ParameterError as error:
-        option = f"--{error.parameter.replace('_', '-')}"
-        if isinstance(error, FileEntryError):
-            option = f"{error.path}: {error.parameter}"
-        print(f"{program}: error: {option} {error.value}: {error.allowed}", file=sys.stderr)
+        print(f"{program}: error: {_as_typed(error)}: {error.allowed}", file=sys.stderr)
         return 2
     except ReplicaICLError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -46,6 +43,23 @@ def told(program: str, run: Callable[[], int]) -> int:
     except Terminated:
         print(f"{program}: terminated", file=sys.stderr)
         return TERMINATED
+
+
+POSITIONAL = {"name": "NAME", "grid": "GRID.toml", "FILE": "FILE"}
+"""Parameters that have a place on the command line and no option."""
+RENAMED = {"sought": "for"}
+
+
+def _as_typed(error: ParameterError) -> str:
+    """Parameter and value as they were typed."""
+    value = " ".join(str(error.value).split())
+    value = value if len(value) < 200 else value[:196] + " ..."
+    if isinstance(error, FileEntryError):
+        return f"{error.path}: {error.parameter} {value}"
+    if error.parameter in POSITIONAL:
+        return f"{POSITIONAL[error.parameter]} {value}"
+    option = f"--{RENAMED.get(error.parameter, error.parameter).replace('_', '-')}"
+    return option if error.value is True else f"{option} {value}"
 
 
 @contextmanager

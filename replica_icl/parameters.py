@@ -18,7 +18,7 @@ from replica_icl.errors import ParameterError
 LARGEST_SIZE = 10**15
 """Above it integers are no longer exact as floating-point numbers."""
 
-Kind = Literal["integer", "real", "flag"]
+Kind = Literal["integer", "real", "flag", "choice", "array", "text"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Parameter:
         name: in Python, in grid files and datasets; the command line's option with a dash for every underscore.
         symbol: LaTeX, as in the derivations; other_names: what else it is called on the way to the free energy.
         meaning: one line; for ratios their definition.
-        kind: integer, real or flag.
-        least: smallest value that is allowed.
+        kind: integer, real, flag, one of some choices, or an array or a text that its user checks.
+        least: smallest value that is allowed; most: the largest.
         positive: the smallest value is not allowed itself (real numbers).
         infinite: infinity is allowed.
         default: value where none is given; `REQUIRED` if there is none.
@@ -41,7 +41,9 @@ class Parameter:
     symbol: str
     meaning: str
     kind: Kind = "real"
-    least: int = 0
+    least: float = 0
+    most: float = math.inf
+    choices: tuple[str, ...] = ()
     positive: bool = False
     infinite: bool = False
     default: Any = None
@@ -53,8 +55,12 @@ class Parameter:
         """What is allowed, as the end of a sentence."""
         if self.kind == "flag":
             return "must be true or false"
+        if self.kind == "choice":
+            return f"must be one of {', '.join(self.choices)}"
         if self.kind == "integer":
             return f"must be an integer of at least {int(self.least)}"
+        if self.kind == "real" and not math.isinf(self.most):
+            return f"must be a number from {self.least:g} to {self.most:g}"
         if self.positive and self.least == 0:
             return "must be a positive number" + " or inf" * self.infinite
         return f"must be a number of at least {self.least:g}" + " or inf" * self.infinite
@@ -69,15 +75,19 @@ class Parameter:
             if not is_flag(value):
                 raise ParameterError(self.name, value, self.allowed)
             return bool(value)
-        if self.kind == "integer":
-            return self._integer(value)
-        return self._real(value)
+        if self.kind == "choice":
+            if not isinstance(value, str) or value not in self.choices:
+                raise ParameterError(self.name, value, self.allowed)
+            return value
+        if self.kind in ("array", "text"):
+            return value
+        return self._integer(value) if self.kind == "integer" else self._real(value)
 
     def _integer(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < self.least:
             raise ParameterError(self.name, value, self.allowed)
-        if int(value) > LARGEST_SIZE:
-            raise ParameterError(self.name, value, f"must be at most {LARGEST_SIZE:.0e}")
+        if int(value) > self.most:
+            raise ParameterError(self.name, value, f"must be at most {self.most:.0e}")
         return int(value)
 
     def _real(self, value: object) -> float:
@@ -87,12 +97,17 @@ class Parameter:
             number = float(value)
         except OverflowError:
             number = math.inf
-        low = number < self.least or (self.positive and number == self.least)
-        if math.isnan(number) or low or (math.isinf(number) and not self.infinite):
+        out = not self.least <= number <= self.most or (self.positive and number == self.least)
+        if out or (math.isinf(number) and not self.infinite):
             raise ParameterError(self.name, value, self.allowed)
         if number > LARGEST_REAL and not math.isinf(number):
             raise ParameterError(self.name, value, f"must be at most {LARGEST_REAL:g}" + " or inf" * self.infinite)
         return number
+
+    @property
+    def flag(self) -> str:
+        """Its option on the command line."""
+        return f"--{self.name.replace('_', '-')}"
 
     def parse(self, text: str) -> Any:
         """A value from the command line.
@@ -103,7 +118,7 @@ class Parameter:
         number: object = text
         try:
             if self.kind == "integer":
-                number = int(text) if len(text) < 40 else text
+                number = int(text) if len(text) < 4000 else text
             elif self.kind == "real":
                 number = float(text)
                 if math.isinf(number) and "inf" not in text.lower():
@@ -150,9 +165,9 @@ _MINIMUM_NORM = Parameter(
 )  # fmt: skip
 
 SETTING = _table(
-    Parameter("D", "D", "token dimension", "integer", 2, default=REQUIRED),
-    Parameter("N", "N", "context length: labelled tokens in a prompt", "integer", 2, default=REQUIRED),
-    Parameter("P", "P", "number of pre-training prompts", "integer", 1, default=REQUIRED),
+    Parameter("D", "D", "token dimension", "integer", 2, LARGEST_SIZE, default=REQUIRED),
+    Parameter("N", "N", "context length: labelled tokens in a prompt", "integer", 2, LARGEST_SIZE, default=REQUIRED),
+    Parameter("P", "P", "number of pre-training prompts", "integer", 1, LARGEST_SIZE, default=REQUIRED),
     Parameter(
         "ridge",
         r"\lambda_0",
@@ -170,7 +185,14 @@ SETTING = _table(
         infinite=True,
         default=math.inf,
     ),
-    Parameter("K", "K", "number of distinct pre-training tasks; without it every prompt has its own", "integer", 1),
+    Parameter(
+        "K",
+        "K",
+        "number of distinct pre-training tasks; without it every prompt has its own",
+        "integer",
+        1,
+        LARGEST_SIZE,
+    ),
     _MINIMUM_NORM,
 )
 """The raw numbers of an experiment, in the order of the fields of `Setting`."""
@@ -229,6 +251,7 @@ OBSERVABLES: Mapping[str, Observable] = {
             "train_gibbs", r"e_\mathrm{train,Gibbs}", "squared training residual of a Gibbs sample", "finite beta"
         ),
         Observable("log_Z", r"\log Z", "log partition function over the D (D + 1) acting weights", "finite beta and D"),
+        Observable("e_icl_test", r"e'_\mathrm{ICL}", "e_icl on test contexts of another length or noise", "asked for"),
         Observable("entropy", "S", "log Z + beta <E>, differential entropy of the acting weights", "finite beta and D"),
     )
 }
@@ -267,7 +290,7 @@ class Broadcasting:
     Equality and hashing are those of the numbers, arrays included. A grid holds its arrays read-only.
     """
 
-    _table: Mapping[str, Parameter]
+    _table: Mapping[str, Parameter] = {}
 
     def _check_fields(self) -> None:
         for name, parameter in self._table.items():
@@ -361,7 +384,7 @@ def _array(parameter: Parameter, value: Any) -> Any:
     """A read-only array of checked values."""
     import numpy as np
 
-    kinds = {"integer": "iu", "real": "iuf", "flag": "b"}[parameter.kind]
+    kinds = {"integer": "iu", "flag": "b"}.get(parameter.kind, "iuf")
     each = parameter.allowed + " (or an array of them)"
     try:
         given = np.asarray(value)
@@ -374,9 +397,9 @@ def _array(parameter: Parameter, value: Any) -> Any:
             raise ParameterError(parameter.name, _short(value), each) from None
     if given.size and given.dtype.kind not in kinds:
         raise ParameterError(parameter.name, _short(value), each)
-    array = given.astype({"integer": np.int64, "real": float, "flag": bool}[parameter.kind])
+    array = given.astype({"integer": np.int64, "flag": bool}.get(parameter.kind, float))
     if parameter.kind != "flag":
-        largest = LARGEST_SIZE if parameter.kind == "integer" else LARGEST_REAL
+        largest = parameter.most if parameter.kind == "integer" else LARGEST_REAL
         bad = np.isnan(array) | (array < parameter.least) | (parameter.positive & (array == parameter.least))
         bad |= (array > largest) & ~(np.isinf(array) & parameter.infinite)
         if bad.any():

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from replica_icl import __version__
 from replica_icl.meeting.published import FIGURES, PublishedComparison
 from replica_icl.plotting.agreement import z_scores
-from replica_icl.plotting.figure import figure_names, manifest, read_data
+from replica_icl.plotting.figure import read_data
+from replica_icl.plotting.manifest import figure_names, manifest
 from replica_icl.simulator.ensemble import simulate
 from replica_icl.simulator.observables import Estimate
 from replica_icl.store import whole

@@ -12,6 +12,7 @@ import errno
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -97,6 +98,22 @@ def as_path(out: Any, name: str = "out") -> Path:
     if not isinstance(out, str | os.PathLike) or not str(out) or "\0" in str(out):
         raise ParameterError(name, repr(out), "must be the path of a file or folder")
     return Path(out)
+
+
+def check_folder(out: Any) -> Path:
+    """A folder, made if need be, in which files can be written.
+
+    Raises:
+        ParameterError: (`out`) it cannot be made or written.
+    """
+    folder = as_path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ParameterError("out", out, f"must be a folder that can be written ({error.strerror})") from None
+    return folder
 
 
 def hold(folder: Path) -> int | None:

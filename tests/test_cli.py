@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,20 @@ def strict(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
+def once(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which a later option takes the place of an earlier one."""
+    found: list[str] = []
+    for text in arguments:
+        if text.startswith("--") and text in found:
+            del found[found.index(text) : found.index(text) + 2]
+        found.append(text)
+    return found
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command in this process."""
+    """Exit code, standard output and standard error of a command in this process; the last of an option counts."""
     try:
-        code = main(list(arguments))
+        code = main(once(arguments))
     except SystemExit as end:  # argparse leaves this way
         code = int(end.code or 0)
     captured = capsys.readouterr()
@@ -130,7 +141,7 @@ def test_simulate_prints_mean_standard_error_and_count_of_each_observable(capsys
     data = strict(out)
     assert code == 0
     assert set(data) == SIMULATED_KEYS
-    assert all(set(value) == {"mean", "sem", "n"} and value["n"] == 3 for value in data.values())
+    assert all(set(value) == {"mean", "sem", "spread", "n"} and value["n"] == 3 for value in data.values())
     assert data == simulate(Setting(D=6, N=12, P=72, ridge=0.05), 3, seed=4).to_dict()
 
 
@@ -148,9 +159,7 @@ def test_the_accuracy_of_prompt_averages_can_be_asked_for(capsys: pytest.Capture
     for option in ("0", "-1", "nan", "1", "x"):
         code, _, err = run(capsys, *given, "--tolerance", option)
         assert code == 2
-        assert err.startswith(
-            f"replica-icl solve: error: --tolerance {float(option) if option != 'x' else 'x'}: must be"
-        )
+        assert err.startswith(f"replica-icl solve: error: --tolerance {option}: must be")
     assert run(capsys, "solve", "--alpha", "2", "--nu", "1", "--lam", "0.1", "--tolerance", "0.01")[0] == 2
 
 
@@ -228,9 +237,9 @@ WRONG = {
     "P beyond floats": (["simulate", *POINT, "--P", "1" + "0" * 400], ["--P 1000", "at most 1e+15"]),
     "K zero": (["simulate", *POINT, "--K", "0"], ["--K 0", "integer of at least 1"]),
     "K above P": (["simulate", *POINT, "--K", "73"], ["--K 73", "at most the number of prompts, P = 72"]),
-    "K without theory": (["solve", *POINT, "--K", "5"], ["--K 5", "fresh tasks"]),
+    "K without theory": (["solve", *POINT, "--K", "5", "--level", "finite-size"], ["--K 5", "fresh tasks"]),
     "negative ridge": (["solve", *POINT, "--ridge", "-0.1"], ["--ridge -0.1", "at least 0"]),
-    "negative ridge, exponent": (["simulate", *POINT, "--ridge", "-1e-3"], ["--ridge -0.001", "at least 0"]),
+    "negative ridge, exponent": (["simulate", *POINT, "--ridge", "-1e-3"], ["--ridge -1e-3", "at least 0"]),
     "nan ridge": (["validate", *POINT, "--ridge", "nan"], ["--ridge nan", "at least 0"]),
     "infinite ridge": (["solve", *POINT, "--ridge", "inf"], ["--ridge inf", "at least 0"]),
     "ridge a word": (["solve", *POINT, "--ridge", "small"], ["--ridge small", "must be a number"]),
@@ -238,8 +247,8 @@ WRONG = {
     "minus infinite noise": (["solve", *POINT, "--noise", "-inf"], ["--noise -inf", "at least 0"]),
     "nan noise": (["solve", *POINT, "--noise", "nan"], ["--noise nan", "at least 0"]),
     "nan noise in the limit": (["solve", *RATIOS, "--noise", "nan"], ["--noise nan", "at least 0"]),
-    "beta zero": (["solve", *POINT, "--beta", "0"], ["--beta 0.0", "positive number or inf"]),
-    "beta negative": (["simulate", *POINT, "--beta", "-1"], ["--beta -1.0", "positive number or inf"]),
+    "beta zero": (["solve", *POINT, "--beta", "0"], ["--beta 0", "positive number or inf"]),
+    "beta negative": (["simulate", *POINT, "--beta", "-1"], ["--beta -1", "positive number or inf"]),
     "beta nan": (["validate", *POINT, "--beta", "nan"], ["--beta nan", "positive number or inf"]),
     "no unique ground state (solve)": (["solve", *SMALL], ["--ridge 0.0", "P = 19 is below D (D + 1) = 20"]),
     "no unique ground state (simulate)": (["simulate", *SMALL], ["--ridge 0.0", "P = 19 is below D (D + 1) = 20"]),
@@ -255,11 +264,11 @@ WRONG = {
     "kappa and K": (["solve", *RATIOS, "--kappa", "1", "--K", "3"], ["--kappa 1", "--K 3", "same quantity twice"]),
     "ratios and a stray integer": (["solve", *RATIOS, "--D", "6"], ["--alpha 2", "must not be mixed with --D"]),
     "beta without integers": (["solve", *RATIOS, "--beta", "9"], ["--alpha 2", "must not be mixed with --beta"]),
-    "alpha zero": (["solve", *RATIOS, "--alpha", "0"], ["--alpha 0.0", "positive number"]),
+    "alpha zero": (["solve", *RATIOS, "--alpha", "0"], ["--alpha 0", "positive number"]),
     "nu nan": (["solve", *RATIOS, "--nu", "nan"], ["--nu nan", "positive number"]),
-    "negative lam": (["solve", *RATIOS, "--lam", "-1e-9"], ["--lam -1e-09", "at least 0"]),
+    "negative lam": (["solve", *RATIOS, "--lam", "-1e-9"], ["--lam -1e-9", "at least 0"]),
     "given tasks without any": (["solve", *POINT, "--level", "given-tasks"], ["--K", "is required"]),
-    "tasks at another level": (["solve", *POINT, "--tasks", "x.npy"], ["--tasks x.npy", "given-tasks"]),
+    "tasks at another level": (["solve", *POINT, "--tasks", "x.npy"], ["--tasks x.npy", "readable .npy file"]),
     "missing task file": (
         ["solve", *POINT, "--level", "given-tasks", "--tasks", "no-such.npy"],
         ["--tasks no-such.npy", "readable .npy file"],
@@ -270,15 +279,18 @@ WRONG = {
     "parameter without error": (["solve", *POINT, "--for", "P"], ["--for P", "must be given with --target-error"]),
     "unknown parameter to find": (["solve", *SOUGHT, "--for", "D"], ["--for D", "must be one of P, N, K, alpha"]),
     "parameter to find is given": (["solve", *SOUGHT, "--for", "N"], ["--N 12", "must not be given with --for N"]),
-    "error is negative": (["solve", *SOUGHT, "--for", "P", "--target-error", "-1"], ["--target-error -1.0", "must be"]),
-    "error is a word": (["solve", *SOUGHT, "--for", "P", "--target-error", "low"], ["--target-error low", "a number"]),
+    "error is negative": (["solve", *SOUGHT, "--for", "P", "--target-error", "-1"], ["--target-error -1", "must be"]),
+    "error is a word": (
+        ["solve", *SOUGHT, "--for", "P", "--target-error", "low"],
+        ["--target-error low", "positive number"],
+    ),
     "error below the floor": (
         ["solve", *SOUGHT, *LIMIT, "--for", "P", "--target-error", "0.01"],
         ["--target-error 0.01", "must be at least the floor 0.", "approached as P grows"],
     ),
     "error at other test contexts": (
         ["solve", *SOUGHT, "--for", "P", "--test-N", "9"],
-        ["--test-N 9", "must not be given with --target-error"],
+        ["--test-N 9", "would not act"],
     ),
     "error with given tasks": (
         ["solve", *SOUGHT, "--for", "P", "--level", "given-tasks"],
@@ -384,7 +396,7 @@ def test_a_bad_task_file_is_one_line_and_exit_code_two(
     [
         (3, ["--K", "4"], "--K 4: must equal the number of given tasks, 3"),
         (80, [], "--K 80: must be at most the number of prompts, P = 72"),
-        (3, ["--sphere"], "--sphere True: must not be given beside --tasks"),
+        (3, ["--sphere"], "--sphere: must not be given beside tasks: nothing is drawn"),
     ],
 )
 def test_tasks_that_contradict_the_options_are_one_line_and_exit_code_two(
@@ -413,11 +425,11 @@ def test_a_target_error_is_answered_with_a_ratio(sought: str, capsys: pytest.Cap
     given = {"alpha": "2", "nu": "2", "kappa": "3", "lam": "0.3"}
     options = [text for name, value in given.items() if name != sought for text in (f"--{name}", value)]
     code, out, _ = run(capsys, "solve", *options, "--target-error", "0.8", "--for", sought)
-    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    found = float(out.split()[2])
     assert code == 0
-    point: dict[str, Any] = {name: float(value) for name, value in given.items()} | {sought: float(lines[sought])}
+    assert out.startswith(f"{sought} = {found!r} reaches e_icl 0.8 (its floor is ")
+    point: dict[str, Any] = {name: float(value) for name, value in given.items()} | {sought: found}
     assert solve(Ratios(**point)).e_icl == pytest.approx(0.8, rel=1e-7)
-    assert lines["target_error"] == "0.8"
 
 
 def test_a_target_error_is_answered_with_a_number_of_tasks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -512,9 +524,9 @@ def test_the_module_exits_with_the_code_of_its_command(empty_directory: Path) ->
         command = [sys.executable, "-m", "replica_icl.cli", *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=empty_directory, timeout=120, check=False)
 
-    wrong = module("simulate", *POINT, "--ridge", "-1e-3")
+    wrong = module("simulate", *once([*POINT, "--ridge", "-1e-3"]))
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "replica-icl simulate: error: --ridge -0.001: must be a number of at least 0\n"
+    assert wrong.stderr == "replica-icl simulate: error: --ridge -1e-3: must be a number of at least 0\n"
     singular = module("solve", "--alpha", "1", "--nu", "2", "--lam", "0", "--json")
     assert singular.returncode == 1
     good = module("simulate", *POINT, *RUN, "--json")
@@ -553,7 +565,7 @@ def test_how_tasks_are_drawn_used_and_given(capsys: pytest.CaptureFixture[str], 
     ):
         code, _, err = run(capsys, "simulate", *given, *more)
         assert code == 2
-        assert err.startswith(f"replica-icl simulate: error: --{option} ")
+        assert err.startswith(f"replica-icl simulate: error: --{option}")
         assert err.count("\n") == 1
 
 
@@ -574,3 +586,119 @@ def test_the_spread_is_asked_for_at_finite_size(capsys: pytest.CaptureFixture[st
         code, out, err = run(capsys, "solve", *refused)
         assert (code, out) == (2, "")
         assert "spread" in err
+
+
+STRANGE = {
+    "noise beyond equations": (["solve", *POINT, "--noise", "1e300"], "--noise 1e300"),
+    "ridge beyond floats": (["solve", *POINT, "--ridge", "1e400"], "--ridge 1e400"),
+    "abbreviated": (["solve", *POINT[:-2], "--rid", "0.05"], "--rid 0.05"),
+    "doubled": (["solve", *POINT, "--D=7"], "--D 7: must be given once"),
+    "seed a word": (["solve", *POINT, "--K", "3", "--seed", "abc"], "--seed abc"),
+    "seed that draws nothing": (["solve", *POINT, "--seed", "3"], "--seed 3"),
+    "tasks and draws": (["solve", *POINT, "--tasks", "tasks.npy", "--draws", "5"], "--draws 5"),
+    "tasks and their law": (["simulate", *POINT, "--tasks", "tasks.npy", "--task-law", "rademacher"], "--task-law"),
+    "best ridge of a temperature": (["solve", *POINT[:-2], "--optimal-ridge", "--beta", "9"], "--beta 9.0"),
+    "best ridge coarsely": (["solve", *POINT[:-2], "--optimal-ridge", "--tolerance", "3"], "--tolerance 3"),
+    "best ridge of a ridge": (["solve", *POINT, "--optimal-ridge"], "--ridge 0.05"),
+    "best ridge of the limit, coarsely": (
+        ["solve", *POINT[:-2], *LIMIT, "--optimal-ridge", "--tolerance", "0.01"],
+        "--tolerance 0.01",
+    ),
+    "minimum norm with a ridge": (["solve", *POINT, "--minimum-norm"], "--minimum-norm"),
+    "minimum norm above the transition": (
+        ["simulate", "--D", "4", "--N", "8", "--P", "40", "--ridge", "0", "--minimum-norm"],
+        "--minimum-norm",
+    ),
+    "no test context": (["solve", *POINT, "--test-N", "0"], "--test-N 0"),
+    "test context of the limit": (["solve", *POINT, *LIMIT, "--test-N", "9"], "--test-N 9"),
+    "draws at finite size": (["solve", *POINT, "--draws", "3"], "--draws 3"),
+    "sphere at finite size": (["solve", *POINT, "--sphere"], "--sphere"),
+    "no such derivation": (["derive", "foo"], "NAME foo"),
+    "no such format": (["derive", "fresh-tasks", "--format", "pdf"], "--format pdf"),
+    "no such figure": (["figure", "foo"], "NAME foo"),
+    "published without realisations": (["published", "--out", "new", "--realisations", "0"], "--realisations 0"),
+    "published with a negative seed": (["published", "--out", "new", "--seed", "-1"], "--seed -1"),
+    "published realisations of nothing": (["published", "--realisations", "5"], "--realisations 5"),
+    "published on a file": (["published", "--out", "tasks.npy"], "--out tasks.npy"),
+    "no such executor": (["sweep", "g.toml", "--out", "new.nc", "--executor", "foo"], "--executor foo"),
+    "no such grid": (["sweep", "none.toml", "--out", "new.nc"], "GRID.toml none.toml"),
+    "no such scheduler file": (
+        ["sweep", "g.toml", "--out", "new.nc", "--executor", "dask", "--scheduler", "none.json"],
+        "--scheduler none.json",
+    ),
+    "the grid as its own result": (["sweep", "g.toml", "--out", "g.toml"], "--out g.toml"),
+}
+GRID = '[fixed]\nD = 6\nN = 12\nP = 72\nridge = 0.1\n[theory]\nlevels = ["limit"]\n'
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_what_users_try_is_refused_by_what_they_typed(
+    case: str, capsys: pytest.CaptureFixture[str], empty_directory: Path
+) -> None:
+    np.save(empty_directory / "tasks.npy", np.ones((3, 6)))
+    (empty_directory / "g.toml").write_text(GRID)
+    before = {path: path.read_bytes() for path in empty_directory.iterdir()}
+    arguments, named = STRANGE[case]
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, ""), err
+    assert named in err
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in empty_directory.iterdir()} == before
+
+
+@pytest.mark.parametrize("scale", [1e77, 1e200, 1e-320])
+def test_task_files_of_any_size_end_in_one_line(
+    scale: float, capsys: pytest.CaptureFixture[str], empty_directory: Path
+) -> None:
+    np.save(empty_directory / "tasks.npy", np.random.default_rng(0).standard_normal((3, 6)) * scale)
+    code, out, err = run(capsys, "solve", *POINT, "--tasks", "tasks.npy")
+    assert (code, out) == (2, "")
+    assert err.startswith("replica-icl solve: error: --tasks ")
+    assert err.count("\n") == 1
+
+
+def test_a_header_that_claims_more_than_there_is_is_one_line(
+    capsys: pytest.CaptureFixture[str], empty_directory: Path
+) -> None:
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1666666666667, 6), }"
+    header = header.ljust(117) + "\n"
+    (empty_directory / "tasks.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + header.encode() + b"\0" * 48)
+    code, _, err = run(capsys, "solve", *POINT, "--tasks", "tasks.npy")
+    assert code == 2
+    assert err == "replica-icl solve: error: --tasks tasks.npy: must be a readable .npy file with a (K, D) matrix\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["solve", *POINT, "--draws", "3"],
+        ["solve", *POINT, "--noise", "-1"],
+        ["simulate", *POINT, "--realisations", "0"],
+        ["validate", *POINT, "--realisations", "1"],
+        ["figure", "foo"],
+        ["published", "--realisations", "5"],
+        ["sweep", "none.toml", "--out", "new.nc"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_answered_before_anything_heavy_is_imported(arguments: list[str], empty_directory: Path) -> None:
+    code = f"""
+import sys
+from replica_icl.cli import main
+assert main({arguments!r}) == 2
+{REPORT}
+"""
+    done = python(code, empty_directory)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.endswith("imported: []\n"), done.stderr
+
+
+def test_the_package_runs_as_a_module(empty_directory: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "replica_icl", "--version"], capture_output=True, text=True, cwd=empty_directory
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)

@@ -12,7 +12,8 @@ from replica_icl.cli import main
 from replica_icl.errors import ParameterError
 from replica_icl.plotting import figure as figures
 from replica_icl.plotting.agreement import agreement, z_scores
-from replica_icl.plotting.figure import Figure, figure_names, load_figure, manifest, read_data, scripts_folder
+from replica_icl.plotting.figure import Figure, load_figure, read_data
+from replica_icl.plotting.manifest import figure_names, manifest, scripts_folder
 
 
 def test_every_figure_has_a_script_and_every_script_an_entry() -> None:

@@ -13,7 +13,7 @@ from replica_icl import Setting, simulate, solve
 from replica_icl.cli import main
 from replica_icl.meeting import published
 from replica_icl.meeting.published import Figure, PublishedComparison, PublishedPoint
-from replica_icl.plotting.figure import figure_names
+from replica_icl.plotting.manifest import figure_names
 from replica_icl.report import check_by_simulation, write_report
 
 SETTING = Setting(D=5, N=10, P=60, ridge=0.05)

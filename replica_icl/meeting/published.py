@@ -19,11 +19,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from replica_icl.conventions import LuUnits, ridge_from_li, ridge_from_weight_decay
+from replica_icl.conventions import ratios_from_lu, ridge_from_li, ridge_from_weight_decay
 from replica_icl.errors import ParameterError
-from replica_icl.numeric.given_tasks import average_over_tasks
 from replica_icl.numeric.missing_onsager import solve_without_reaction
 from replica_icl.numeric.solve import solve
+from replica_icl.ratios import setting_at
 from replica_icl.setting import Setting
 
 TASK_DRAWS = 10
@@ -158,10 +158,8 @@ def lu_settings() -> list[Setting]:
     that and the 1.312 of our energy, which is what is compared here; it is not settled by it which one was run.
     """
     entry = table()["lu_fig1"]
-    D = entry["D"]
-    k = round(entry["kappa"] * D)
     return [
-        LuUnits(d=D, l=round(nu * D), n=round(alpha * D**2), k=k, ridge=entry["ridge"], rho=entry["noise"]).setting()
+        setting_at(ratios_from_lu(nu, alpha, entry["kappa"], entry["ridge"], entry["noise"]), entry["D"], nearest=True)
         for alpha, nu in zip(entry["alpha"], entry["nu"], strict=True)
     ]
 
@@ -175,16 +173,13 @@ def _lu_points() -> list[PublishedPoint]:
 def _lu_theory(points: Sequence[PublishedPoint]) -> list[PublishedComparison]:
     """Given tasks at finite size, averaged over task sets on the sphere with every task used equally often."""
     averages = {
-        setting: average_over_tasks(setting, TASK_DRAWS, sphere=True)
-        for setting in dict.fromkeys(p.setting for p in points)
+        setting: solve(setting, draws=TASK_DRAWS, sphere=True) for setting in dict.fromkeys(p.setting for p in points)
     }
     rows = []
     for point in points:
         average = averages[point.setting]
-        for draw in average.draws:
-            draw.or_raise()
-        theory, spread = average.mean(point.observable), average.spread(point.observable)
-        rows.append(PublishedComparison(point, theory, theory, spread / math.sqrt(len(average.draws))))
+        theory, spread = average[point.observable], (average.spread or {})[point.observable]
+        rows.append(PublishedComparison(point, theory, theory, spread / math.sqrt(average.draws)))
     return rows
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica_icl.errors import ParameterError
-from replica_icl.meeting.validation import BIAS, Comparison
-from replica_icl.numeric.given_tasks import draw_task_set, equal_shares, solve_given_tasks
+from replica_icl.meeting.validation import Comparison
+from replica_icl.numeric.given_tasks import draw_task_set
+from replica_icl.numeric.levels import LEVELS
 from replica_icl.numeric.solve import solve
-from replica_icl.ratios import Ratios
+from replica_icl.ratios import Ratios, setting_at
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.ensemble import simulate
 
@@ -50,7 +51,7 @@ class PairedErrors:
             mean = float(self.theory[name].mean())
             difference = self.simulated[name] - self.theory[name][:, None]
             sem = float(difference.std(ddof=1)) / math.sqrt(difference.size)
-            allowance = BIAS["given-tasks"] / self.setting.D * mean
+            allowance = LEVELS["given-tasks"].bias / self.setting.D * mean
             rows.append(Comparison(name, mean, mean + float(difference.mean()), sem, allowance))
         return tuple(rows)
 
@@ -101,10 +102,10 @@ def on_task_sets(
     simulated: dict[str, list[Array]] = {name: [] for name in ERRORS}
     for index in range(task_sets):
         tasks, _ = draw_task_set(setting, seed, index, sphere)
-        solution = solve_given_tasks(setting, tasks, equal_shares(setting.P, len(tasks)), tolerance).or_raise()
+        solution = solve(setting, tasks=tasks, tolerance=tolerance)
         ensemble = simulate(setting, realisations, seed, tasks=tasks, usage="equal", **how)
         for name in ERRORS:
-            theory[name].append(getattr(solution, name))
+            theory[name].append(solution[name])
             simulated[name].append(ensemble.values[name])
     return PairedErrors(
         setting,
@@ -150,8 +151,8 @@ def kappa_transition(
         limit = solve(Ratios(alpha=alpha, nu=nu, kappa=along, lam=lam, noise=noise))
         points = []
         for kappa in kappas:
-            N, P, K = round(nu * D), round(alpha * D**2), round(kappa * D)
-            setting = Setting(D=D, N=N, P=P, K=K, ridge=lam / D, noise=noise)
+            point = Ratios(alpha=alpha, nu=nu, kappa=kappa, lam=lam, noise=noise)
+            setting = setting_at(point, D, nearest=True)
             points.append(on_task_sets(setting, task_sets, realisations, seed, sphere, **how).to_dict())
         curves = {name: getattr(limit, name).tolist() for name in ERRORS}
         series.append({"nu": nu, "limit": curves, "points": points})

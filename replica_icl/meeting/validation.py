@@ -13,21 +13,17 @@ from typing import Any
 import numpy as np
 
 from replica_icl.errors import ParameterError
-from replica_icl.numeric.given_tasks import check_task_matrix, draw_task_set, equal_shares, solve_given_tasks
+from replica_icl.numeric.given_tasks import draw_task_set
+from replica_icl.numeric.levels import Level, level_of
+from replica_icl.numeric.levels.points import known_of
 from replica_icl.numeric.solution import Solution
 from replica_icl.numeric.solve import solve
-from replica_icl.setting import Setting, check_integer
+from replica_icl.parameters import check_integer
+from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import SimulatedEnsemble, simulate
 
 Z_MAX = 4.0
 """Agreement means |theory - simulation| < Z_MAX standard errors plus the stated bias allowance. Fixed, not tuned."""
-
-BIAS = {"limit": 0.0, "finite-size": 0.1, "given-tasks": 0.3}
-"""Allowance relative to the theory's value, times 1/D: what a level of theory neglects, fixed beforehand. The limit is
-granted nothing: it is meant to be off at finite D."""
-
-LOG_Z_BIAS = 0.005
-"""Allowance for log Z / D^2 and entropy / D^2 at finite size, absolute."""
 
 ROUNDING = 1e-10
 """Allowance for floating point, relative to max(1, |theory|): an interpolating solution has training error 0 in theory
@@ -68,9 +64,16 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Theory and simulation of one setting, and their comparison observable by observable."""
+    """Theory and simulation of one setting, and their comparison observable by observable.
+
+    Attributes:
+        setting: the experiment; level: of the theory, whose bias is allowed for.
+        solution, ensemble: both sides.
+        rows: of every observable that both have.
+    """
 
     setting: Setting
+    level: Level
     solution: Solution
     ensemble: SimulatedEnsemble
     rows: tuple[Comparison, ...]
@@ -105,7 +108,7 @@ class Validation:
 def compare(
     solution: Solution, ensemble: SimulatedEnsemble, relative_bias: float = 0.0, log_z_bias: float = 0.0
 ) -> tuple[Comparison, ...]:
-    """Compare every observable that both sides have; where the theory knows its next order, with that added.
+    """Compare every observable that both sides have, by the theory's best values.
 
     Args:
         relative_bias: bias granted relative to the theory's value (e.g. 0.1/D), for all but log Z and the entropy.
@@ -116,7 +119,7 @@ def compare(
     """
     if ensemble.n < 2:
         raise ParameterError("realisations", ensemble.n, "must be at least 2: one realisation has no standard error")
-    predicted = solution.with_next_order().observables()
+    predicted = solution.observables()
     rows = []
     for name in (name for name in ensemble.values if name in predicted):
         theory, found = predicted[name], ensemble[name]
@@ -131,9 +134,10 @@ def validate(
     setting: Setting,
     realisations: int = 20,
     seed: int = 0,
-    level: str = "finite-size",
+    level: str | None = None,
     workers: int | None = None,
     progress: bool = False,
+    tolerance: float | None = None,
     **how: Any,
 ) -> Validation:
     """Solve and simulate one setting and compare.
@@ -142,33 +146,35 @@ def validate(
         setting: the experiment.
         realisations: disorder realisations, at least 2.
         seed, workers, progress, how: as in `simulate` (algorithm, prompts, law, sphere ...).
-        level: of the theory, as in `solve`. At level given-tasks both sides have one task set, and every task is used
-            equally often: the theory is told the share of the prompts that each task has.
+        level: of the theory, as in `solve`. At level given-tasks both sides have one task set, that of the seed or the
+            one that is given, and every task is used equally often.
+        tolerance: of the theory, as in `solve`.
 
     Raises:
         ParameterError: bad input, before any work.
         SolveError: the theory or a realisation could not be solved.
     """
     check_integer("realisations", realisations, 2)  # one realisation has no standard error
-    if level == "given-tasks":
-        solution = _given_tasks(setting, seed, how).or_raise()
-    else:
-        solution = solve(setting, level=level, tasks=how.get("tasks"))
+    given = {name: how[name] for name in ("tasks",) if how.get(name) is not None}
+    chosen = level_of(known_of(setting), level, given)
+    if "tasks" in chosen.options:
+        given |= _one_task_set(setting, seed, how)
+    solution = solve(setting, level=chosen.name, tolerance=tolerance, **given)
     ensemble = simulate(setting, realisations, seed=seed, workers=workers, progress=progress, **how)
-    bias, log_z_bias = BIAS[level] / setting.D, (LOG_Z_BIAS * setting.D**2 if level == "finite-size" else 0.0)
-    return Validation(setting, solution, ensemble, compare(solution, ensemble, bias, log_z_bias))
+    rows = compare(solution, ensemble, chosen.bias / setting.D, chosen.log_z_bias * setting.D**2)
+    return Validation(setting, chosen, solution, ensemble, rows)
 
 
-def _given_tasks(setting: Setting, seed: int, how: dict[str, Any]) -> Solution:
-    """The theory of the task set that the simulation is to have; `how` is completed with what it needs for that."""
+def _one_task_set(setting: Setting, seed: int, how: dict[str, Any]) -> dict[str, Any]:
+    """The task set that both sides are to have; `how` is completed with what the simulation needs for that."""
     if how.setdefault("usage", "equal") != "equal":
         raise ParameterError("usage", how["usage"], "must be equal at level given-tasks: it knows the tasks' shares")
-    sphere, tasks = how.pop("sphere", False), how.get("tasks")
-    if tasks is None:
-        tasks = how["tasks"] = draw_task_set(setting, seed, sphere=sphere)[0]
+    sphere = how.pop("sphere", False)
+    if how.get("tasks") is None:
+        how["tasks"] = draw_task_set(setting, seed, sphere=sphere)[0]
     elif sphere:
-        raise ParameterError("sphere", sphere, "must not be given beside tasks")
-    return solve_given_tasks(setting, tasks, equal_shares(setting.P, len(check_task_matrix(tasks, setting))))
+        raise ParameterError("sphere", sphere, "must not be given beside tasks: nothing is drawn")
+    return {"tasks": how["tasks"]}
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,10 @@ PIECE = 2**13
 """Numbers in one intermediate array of the prompt averages."""
 
 
+SMALLEST_TASK = 1e-20
+"""Tasks beyond this, or its inverse, have squared norms whose powers are no numbers any more."""
+
+
 def check_task_matrix(tasks: ArrayLike, setting: Setting) -> Array:
     """The (K, D) task matrix as float64.
 
@@ -68,6 +72,10 @@ def check_task_matrix(tasks: ArrayLike, setting: Setting) -> Array:
     zero = np.flatnonzero(~matrix.any(axis=1))
     if zero.size:
         raise ParameterError("tasks", f"array whose row {zero[0]} is zero", "must hold no zero task")
+    sizes = np.abs(matrix).max(axis=1)
+    if not (SMALLEST_TASK <= sizes.min() and sizes.max() <= 1 / SMALLEST_TASK):
+        wanted = f"must hold tasks with a largest entry from {SMALLEST_TASK:g} to {1 / SMALLEST_TASK:g}"
+        raise ParameterError("tasks", f"array with entries up to {sizes.max():.2g}", wanted)
     if setting.K is not None and setting.K != len(matrix):
         raise ParameterError("K", setting.K, f"must equal the number of given tasks, {len(matrix)}")
     if len(matrix) > setting.P:

@@ -1,110 +1,133 @@
-"""One entry point to the levels of theory."""
+"""One entry point to the theory: every level and every question, with the options that act there and no others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.lowering.model import Model
-from replica_icl.numeric.finite_size import solve_finite_size
-from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks
-from replica_icl.numeric.limit import solve_limit
-from replica_icl.numeric.solution import Solution
-from replica_icl.numeric.task_diversity import solve_task_diversity
-from replica_icl.ratios import Ratios, ratios
+from replica_icl.numeric.levels import Level, level_of, refuse_idle_at
+from replica_icl.numeric.levels.points import known_of
+from replica_icl.numeric.questions.errors import Errors
+from replica_icl.numeric.questions.protocol import Question
+from replica_icl.numeric.questions.registry import question_of
+from replica_icl.options import given
+from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 
-LEVELS = ("finite-size", "limit", "given-tasks")
+if TYPE_CHECKING:
+    from replica_icl.numeric.solution import Solution
 
 
 def solve(
     point: Setting | Sequence[Setting] | Ratios,
     level: str | None = None,
-    tolerance: float = 1e-7,
+    tolerance: float | None = None,
     throw: bool = True,
+    *,
     tasks: Any = None,
-    seed: int = 0,
-    model: Model | None = None,
+    shares: Any = None,
+    draws: int | None = None,
+    seed: int | None = None,
+    sphere: bool | None = None,
+    usage: str | None = None,
+    test_N: int | None = None,
+    test_noise: float | None = None,
+    spread: bool | None = None,
+    model: Any = None,
 ) -> Solution:
     """Solve the theory at one point or on a grid.
 
+    Every option acts or is refused; None stands for one that is not given.
+
     Args:
-        point: a setting in raw numbers, a sequence of settings (solved as one grid), or the limit's ratios (numbers or
-            arrays: a whole grid in one call).
-        level: "finite-size" (D, N, P as they are, with the full prompt law) or "limit" (D -> infinity at fixed
-            ratios) or "given-tasks" (D, N, P and the task matrix as they are). By default finite-size for settings
-            and limit for ratios.
-        tolerance: relative accuracy of the finite-size prompt averages.
+        point: a setting in raw numbers, or the limit's ratios; fields that are arrays make a grid. A sequence of
+            settings is a grid with one axis.
+        level: "finite-size" (D, N, P as they are, with the full prompt law; fresh tasks), "limit" (D -> infinity at
+            fixed ratios) or "given-tasks" (D, N, P and the task matrix as they are). By default limit for ratios, and
+            for settings given-tasks where they have K, otherwise finite-size.
+        tolerance: relative accuracy of averages over prompts (finite-size: 1e-7, given-tasks: 1e-5).
         throw: raise when a point does not converge; with False the status says so and the values are NaN.
-        tasks: (K, D) task matrix of level "given-tasks"; without it K random ones of `seed`.
-        model: lowered theories; by default the package's own.
+        tasks: (K, D) task matrix of level given-tasks; without it the mean over `draws` random ones of `seed`.
+        shares: fraction of the prompts of each given task, (K,); by default every task is used equally often.
+        draws, seed: random task sets (default 1) and their seed (default 0).
+        sphere: drawn tasks have norm sqrt(D), otherwise they are Gaussian.
+        usage: of drawn tasks: "equal" (default), or "random": every prompt draws its task.
+        test_N, test_noise: test contexts other than the training ones, for the observable e_icl_test.
+        spread: also the standard deviation of observables from one sample to another (finite-size).
+        model: lowered theories of another forward pass; by default the package's own.
 
     Returns:
         `Solution`, with a status beside every value.
 
     Raises:
-        ParameterError: for an unknown level, or a point that this level has no theory for.
+        ParameterError: bad input, an option that would not act, or a point that this level has no theory for.
         SolveError: if a point did not converge and `throw` is set.
     """
-    check_tolerance(tolerance)
-    if level is None:
-        level = "limit" if isinstance(point, Ratios) else "finite-size"
-    if level not in LEVELS:
-        raise ParameterError("level", level, f"must be one of {', '.join(LEVELS)}")
-    if tasks is not None and level != "given-tasks":
-        raise ParameterError("tasks", "given", "must not be given at this level: ask for level given-tasks")
-    if isinstance(point, Ratios):
-        if level != "limit":
-            raise ParameterError("level", level, "must be limit when ratios are given; other levels need raw numbers")
-        solution = _limit(point, model=model)
-    elif level == "limit":
-        one = isinstance(point, Setting)
-        settings = [point] if isinstance(point, Setting) else list(point)
-        solution = _limit(_ratios_of(settings, one), sizes=_sizes(settings, one), model=model)
-    elif level == "given-tasks":
-        if not isinstance(point, Setting):
-            raise ParameterError("level", level, "must be asked for with one setting at a time")
-        matrix, shares = draw_task_set(point, seed) if tasks is None else (tasks, None)
-        solution = solve_given_tasks(point, matrix, shares, model=model)
-    elif isinstance(point, Setting):
-        solution = solve_finite_size([point], tolerance, model=model).point(0)
-    else:
-        solution = solve_finite_size(list(point), tolerance, model=model)
+    at = checked_point(point)
+    options = given(
+        {
+            "tolerance": tolerance,
+            "tasks": tasks,
+            "shares": shares,
+            "draws": draws,
+            "seed": seed,
+            "sphere": sphere,
+            "usage": usage,
+            "test_N": test_N,
+            "test_noise": test_noise,
+            "spread": spread,
+        }
+    )
+    chosen = level_of(known_of(at), level, options)
+    errors = Errors()
+    refuse_idle_at(chosen, options, errors.options_at)
+    solution = errors.of_point(at, chosen, model=model, **options)
     return solution.or_raise() if throw else solution
 
 
-def check_tolerance(value: Any) -> float:
-    """A relative accuracy that prompt averages can have.
+def checked_point(point: Any) -> Setting | Ratios:
+    """A setting or ratios as they are, a sequence of settings as one grid.
 
     Raises:
-        ParameterError: not between 1e-11 and 0.1.
+        ParameterError: something else, or a sequence that is empty or holds something else.
     """
-    if isinstance(value, bool) or not isinstance(value, float) or not 1e-11 <= value <= 0.1:
-        raise ParameterError("tolerance", value, "must be a number from 1e-11 to 0.1")
-    return value
+    if isinstance(point, Setting | Ratios):
+        return point
+    if isinstance(point, list | tuple):
+        return Setting.stack(point)
+    raise ParameterError("point", point, "must be a Setting, Ratios, or a list of settings")
 
 
-def _limit(point: Ratios, sizes: np.ndarray | int | None = None, model: Model | None = None) -> Solution:
-    """The limit theory of fresh tasks, or of K = kappa D tasks."""
-    return (solve_limit if point.kappa is None else solve_task_diversity)(point, sizes, model)
+def check_answerable(
+    known: Mapping[str, Any], level: str | None = None, **options: Any
+) -> tuple[Question, Level, dict[str, Any]]:
+    """Which question is asked at which level, with the options that were given; nothing is solved.
+
+    Args:
+        known: parameters by name, those that the question finds left out.
+        options: by name, None where not given.
+
+    Raises:
+        ParameterError: no such level, an option that would not act, or a parameter that is to be found.
+    """
+    acting = given(options)
+    question = question_of(acting)
+    chosen = question.level(known, level, acting)
+    refuse_idle_at(chosen, acting, question.options_at, f" with --{question.name}" if question.asked_by else "")
+    for name in question.finds(acting):
+        if name in known:
+            raise ParameterError(name, known[name], f"must not be given with --{question.name}, which finds it")
+    return question, chosen, acting
 
 
-def _sizes(settings: Sequence[Setting], one: bool) -> np.ndarray | int:
-    return settings[0].D if one else np.array([s.D for s in settings])
+def answer(known: Mapping[str, Any], level: str | None = None, model: Any = None, **options: Any) -> Any:
+    """What the command line asks: the question that the options ask, at the level that is named or natural.
 
+    Arguments and errors as in `check_answerable`.
 
-def _ratios_of(settings: Sequence[Setting], one: bool) -> Ratios:
-    """The ratios of one setting, or arrays of the ratios of many."""
-    each = [ratios(setting) for setting in settings]
-    if one:
-        return each[0]
-    names = ["alpha", "nu", "lam", "noise", "beta_tilde"]
-    diverse = [setting.K for setting in settings if setting.K is not None]
-    if diverse and len(diverse) < len(settings):
-        raise ParameterError("K", diverse[0], "must be given for every setting of a grid or for none")
-    names += ["kappa"] if diverse else []
-    arrays = {name: np.array([getattr(r, name) for r in each]) for name in names}
-    return Ratios(**arrays, minimum_norm=any(r.minimum_norm for r in each))
+    Returns:
+        The question's answer, with `to_dict()`, `table()` and `converged`.
+    """
+    question, chosen, acting = check_answerable(known, level, **options)
+    return question.ask(known, chosen, model=model, **acting)

@@ -13,17 +13,15 @@ import importlib.util
 import json
 import logging
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from replica_icl import __version__
-from replica_icl.errors import ParameterError
 from replica_icl.keys import as_data, code_version, plain
 from replica_icl.plotting import style
+from replica_icl.plotting.manifest import manifest, named_figures, scripts_folder
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.ensemble import SimulatedEnsemble, simulate
 from replica_icl.store import Cells, as_path, whole, write_whole
@@ -32,26 +30,12 @@ Data = dict[str, Any]
 
 CODE = (
     *("symbolic", "model", "theory", "lowering", "lowered", "numeric", "conventions", "ratios"),
-    *("setting", "simulator", "meeting", "keys"),
+    *("setting", "parameters", "options", "simulator", "meeting", "keys"),
     *("plotting/agreement", "plotting/entries", "plotting/entry_tails", "plotting/task_points"),
 )
 """Parts of the package that decide what is in a cell, besides the script."""
 
 _log = logging.getLogger(__name__)
-
-
-@cache
-def scripts_folder() -> Path:
-    """Where the figure scripts are: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).parent.parent
-    places = (package.parent / "figures", package / "figures")
-    return next(place for place in places if (place / "manifest.toml").is_file())
-
-
-@cache
-def manifest() -> dict[str, Any]:
-    """The manifest: for each figure its source, what it shows, and its settings, full and quick."""
-    return tomllib.loads((scripts_folder() / "manifest.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -156,19 +140,13 @@ def caption(name: str, made: Mapping[str, Any], findings: Sequence[str]) -> str:
     )
 
 
-def figure_names() -> tuple[str, ...]:
-    """The names of all figures, in the order of the manifest."""
-    return tuple(manifest())
-
-
 def load_figure(name: str) -> Figure:
     """The `FIGURE` of a script.
 
     Raises:
         ParameterError: no such figure.
     """
-    if name not in figure_names():
-        raise ParameterError("name", name, f"must be all or one of {', '.join(figure_names())}")
+    (name,) = named_figures(name)
     path = scripts_folder() / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"replica_icl_figures_{name}", path)
     if spec is None or spec.loader is None:

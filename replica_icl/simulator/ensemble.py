@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica_icl import __version__
+from replica_icl.answers import Answer, lines
 from replica_icl.errors import ParameterError
 from replica_icl.keys import plain
 from replica_icl.processes import may_spawn, processors
@@ -81,9 +83,9 @@ class Provenance:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class SimulatedEnsemble:
-    """Observables of R disorder realisations.
+@dataclass(frozen=True, eq=False, repr=False)
+class SimulatedEnsemble(Answer):
+    """Observables of R disorder realisations: `ensemble["e_icl"]` or `ensemble.e_icl` is an `Estimate`.
 
     Attributes:
         values: name -> value of every realisation, shape (R,), in the order of the realisation index.
@@ -95,8 +97,16 @@ class SimulatedEnsemble:
     provenance: Provenance
     curves: dict[str, Array] = field(default_factory=dict)
 
-    def __getitem__(self, name: str) -> Estimate:
-        """Mean, standard error over realisations and n of one observable."""
+    @property
+    def parameters(self) -> Setting:  # type: ignore[override]
+        """The experiment."""
+        return self.provenance.setting
+
+    def names(self) -> tuple[str, ...]:
+        """The observables that are there."""
+        return tuple(self.values)
+
+    def _value(self, name: str) -> Estimate:
         return Estimate.of(self.values[name])
 
     @property
@@ -114,12 +124,46 @@ class SimulatedEnsemble:
         """Standard errors of the disorder averages by name (ddof = 1); None for one realisation."""
         return {name: self[name].sem for name in self.values}
 
+    @property
+    def spread(self) -> dict[str, float | None]:
+        """Standard deviations from one realisation to another by name; None for one realisation."""
+        return {name: self[name].spread for name in self.values}
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain {"e_icl": {"mean": ..., "sem": ..., "n": ...}, ...}, ready for JSON."""
-        return {
-            name: {"mean": estimate.mean, "sem": estimate.sem, "n": estimate.n}
-            for name, estimate in ((name, self[name]) for name in self.values)
-        }
+        """Plain {"e_icl": {"mean": ..., "sem": ..., "spread": ..., "n": ...}, ...}, ready for JSON."""
+        return {name: self[name].to_dict() for name in self.values}
+
+    def columns(self) -> dict[str, Any]:
+        """NAME_mean, NAME_sem and NAME_spread of every observable, and n; NaN where one realisation has no such."""
+        found: dict[str, Any] = {"n": self.n}
+        for name in self.values:
+            one = self[name]
+            parts = {"mean": one.mean, "sem": one.sem, "spread": one.spread}
+            found |= {f"{name}_{part}": math.nan if value is None else value for part, value in parts.items()}
+        return found
+
+    def table(self) -> str:
+        """Text: observable, mean, standard error, spread, n."""
+        each = [self[name] for name in self.values]
+        return lines(
+            {
+                "observable": list(self.values),
+                "mean": [f"{one.mean:.8g}" for one in each],
+                "std. error": [_told(one.sem) for one in each],
+                "spread": [_told(one.spread) for one in each],
+                "n": [str(one.n) for one in each],
+            }
+        )
+
+    __str__ = table
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name}={one.mean:.6g}" for name in self.values if (one := self[name]))
+        return f"<SimulatedEnsemble of {self.n} realisations: {means}>"
+
+
+def _told(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2g}"
 
 
 def _choose_workers(
@@ -212,6 +256,8 @@ def simulate(
     if not isinstance(setting, Setting) or setting.shape:
         raise ParameterError("setting", setting, "must be one setting in raw numbers")
     R, checked_seed = check_integer("realisations", realisations, 1), check_integer("seed", seed, 0)
+    if not isinstance(setting, Setting) or setting.shape:
+        raise ParameterError("setting", setting, "must be one Setting (a sweep simulates grids)")
     fixed, given = fix_tasks(setting, tasks)
     prompt_law = PromptLaw.of(prompts, law, task_law, usage, sphere)
     if sphere and (given is not None or fixed.K is None):

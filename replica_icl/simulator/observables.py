@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,6 +49,13 @@ class Estimate:
     def spread(self) -> float | None:
         """Standard deviation from one realisation to another, sem sqrt(n)."""
         return None if self.sem is None else self.sem * math.sqrt(self.n)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; None for what one value does not tell."""
+        return {"mean": self.mean, "sem": self.sem, "spread": self.spread, "n": self.n}
+
+    def __float__(self) -> float:
+        return self.mean
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from replica_icl import __version__
+from replica_icl.answers import coordinate, described
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.solution import Status
+from replica_icl.parameters import PARAMETERS
 from replica_icl.setting import Setting
 from replica_icl.simulator.observables import Estimate
 from replica_icl.store import as_path, whole
@@ -25,49 +27,6 @@ from replica_icl.sweep.work import Task
 
 if TYPE_CHECKING:
     import xarray
-
-PARAMETERS = {
-    "D": ("D", "token dimension"),
-    "N": ("N", "context length: labelled tokens in a prompt"),
-    "P": ("P", "number of pre-training prompts"),
-    "K": ("K", "number of distinct pre-training tasks"),
-    "noise": (r"\rho", "variance of the label noise"),
-    "ridge": (r"\lambda_0", "ridge, weight of |W|^2/2 in the energy (features divided by N)"),
-    "beta": (r"\beta", "inverse temperature; infinite for the ground state"),
-    "minimum_norm": ("", "at ridge 0: the solution of least norm"),
-    "alpha": (r"\alpha", "P / D^2"),
-    "nu": (r"\nu", "N / D"),
-    "kappa": (r"\kappa", "K / D"),
-    "lam": (r"\lambda", "ridge times D"),
-    "beta_tilde": (r"\tilde\beta", "beta / D^2"),
-}
-"""Parameter -> symbol, definition."""
-
-OBSERVABLES = {
-    "e_icl": (r"e_\mathrm{ICL}", "mean squared error on prompts with new tasks, ground state"),
-    "e_idg": (r"e_\mathrm{IDG}", "mean squared error on new prompts of the training tasks, ground state"),
-    "train_error": (r"e_\mathrm{train}", "mean squared residual on the training prompts, ground state"),
-    "m": ("m", "overlap tr(W_DD)/D"),
-    "q": ("q", "self-overlap |W_DD|^2/D"),
-    "u": ("u", "squared norm of the last row's acting weights"),
-    "contrast": ("c", "tr W / (|W| sqrt(D + 1)); m/sqrt(q) in the limit"),
-    "replicon": (r"\Lambda", "smallest stability eigenvalue of the replica-symmetric saddle"),
-    "V": ("V", "thermal variance of the D^2 block"),
-    "V_u": ("V_u", "thermal part of u"),
-    "e_gibbs": (r"e_\mathrm{Gibbs}", "mean squared error of a Gibbs sample on prompts with new tasks"),
-    "train_gibbs": (r"e_\mathrm{train,Gibbs}", "mean squared residual of a Gibbs sample on the training prompts"),
-    "log_Z": (r"\log Z", "log partition function over the D (D + 1) acting weights"),
-    "entropy": ("S", "log Z + beta <E>, differential entropy of the acting weights"),
-}
-"""Observable -> symbol, definition; all without units."""
-
-PARTS = {
-    "mean": "mean over realisations",
-    "sem": "standard error of the mean over realisations",
-    "spread": "standard deviation over task sets",
-    "next_order": "what the next order of the free energy adds",
-    "theory_error": "estimate of the theory's own error",
-}
 
 TITLE = "replica_icl sweep"
 """How a dataset of ours is told from another."""
@@ -118,10 +77,10 @@ def assemble(grid: Grid, results: Iterable[tuple[Task, Mapping[str, Any]]]) -> x
                 column(theory, name, len(levels))[row, at] = np.array(values, dtype=float)
     names = tuple(axis.name for axis in grid.axes)
     data = {
-        name: (("level", *names), values.reshape(len(levels), *grid.shape), _described(name))
+        name: (("level", *names), values.reshape(len(levels), *grid.shape), described(name))
         for name, values in theory.items()
     }
-    data |= {name: (names, values.reshape(grid.shape), _described(name)) for name, values in simulated.items()}
+    data |= {name: (names, values.reshape(grid.shape), described(name)) for name, values in simulated.items()}
     coordinates = {name: value for axis in grid.axes for name, value in _coordinates(axis).items()}
     coordinates |= _sizes(grid, coordinates)
     if levels:
@@ -129,41 +88,9 @@ def assemble(grid: Grid, results: Iterable[tuple[Task, Mapping[str, Any]]]) -> x
     return xarray.Dataset(data, coordinates, {**_provenance(grid), "simulation_failures": "; ".join(failures)})
 
 
-def _described(name: str) -> dict[str, Any]:
-    if name == "status":
-        names = " ".join(status.name.lower() for status in Status)
-        return {"long_name": "how the solve ended", "flag_values": list(range(len(Status))), "flag_meanings": names}
-    if name == "simulation_status":
-        return {"long_name": "whether the point was simulated", "flag_values": [0, 1], "flag_meanings": "done failed"}
-    if name == "n":
-        return {"long_name": "number of realisations", "units": "1"}
-    if name == "residual":
-        return {"long_name": "largest relative imbalance of the saddle-point equations", "units": "1"}
-    part = next((part for part in PARTS if name.endswith(f"_{part}") and name != part), None)
-    base = name if part is None else name.removesuffix(f"_{part}")
-    symbol, definition = OBSERVABLES[base]
-    return {
-        "long_name": definition if part is None else f"{PARTS[part]} of: {definition}",
-        "symbol": symbol,
-        "units": "1",
-    }
-
-
-def _coordinate(name: str, dimensions: Any, values: Any) -> Any:
-    array = np.asarray(values)
-    if array.dtype.kind == "b":
-        array = array.astype(np.int8)
-    elif array.dtype.kind in "iu" and np.max(np.abs(array), initial=0) > 2**31 - 1:
-        array = array.astype(float)  # the file format has no larger integers
-    elif array.dtype.kind in "iu":
-        array = array.astype(np.int32)
-    symbol, definition = PARAMETERS[name]
-    return dimensions, array, {"long_name": definition, "symbol": symbol, "units": "1"}
-
-
 def _coordinates(axis: Axis) -> dict[str, Any]:
     """The parameters of one dimension; zipped ones lie along the index of the dimension."""
-    found = {name: _coordinate(name, axis.name, values) for name, values in axis.values.items()}
+    found = {name: coordinate(name, axis.name, values) for name, values in axis.values.items()}
     if len(found) > 1:
         found[axis.name] = (
             axis.name,
@@ -175,7 +102,7 @@ def _coordinates(axis: Axis) -> dict[str, Any]:
 
 def _sizes(grid: Grid, swept: Mapping[str, Any]) -> dict[str, Any]:
     """The raw numbers of every point that are not swept themselves, along the dimensions that change them."""
-    found = {name: _coordinate(name, (), value) for name, value in grid.fixed.items() if name in PARAMETERS}
+    found = {name: coordinate(name, (), value) for name, value in grid.fixed.items() if name in PARAMETERS}
     settings = grid.settings
     if not settings:
         return found
@@ -189,7 +116,7 @@ def _sizes(grid: Grid, swept: Mapping[str, Any]) -> dict[str, Any]:
             if np.all(array == array.take([0], axis)):
                 array = array.take(0, axis)
                 del dimensions[axis]
-        found[name] = _coordinate(name, tuple(dimensions), array)
+        found[name] = coordinate(name, tuple(dimensions), array)
     return found
 
 

@@ -7,14 +7,14 @@ ridge = 1.0                                # integers (the nearest), without D t
 [swept]                                    # each its own dimension: the product of all
 N = { linspace = [2, 100, 50] }            # from, to, how many; integers where the parameter is one
 P = [100, 200, 400]
-noise = { logspace = [0.01, 1, 5] }        # from, to (not their logarithms), how many
+noise = { geomspace = [0.01, 1, 5] }       # from, to, how many; logspace takes their decimal logarithms
 
 [[zipped]]                                 # these vary together along one dimension
 ridge = [0.1, 0.2]
 beta = [100, 200]
 
 [theory]
-levels = ["finite-size", "limit"]          # or "given-tasks", with draws, seed, sphere
+levels = ["finite-size", "limit"]          # or "given-tasks", with draws, seed, sphere, usage
 tolerance = 1e-7
 
 [simulation]
@@ -24,6 +24,7 @@ seed = 0                                   # also: algorithm, prompts, law, task
 
 from __future__ import annotations
 
+import logging
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -36,19 +37,24 @@ from typing import Any
 import numpy as np
 
 from replica_icl.errors import FileEntryError, ParameterError
-from replica_icl.numeric.solve import LEVELS, check_tolerance
-from replica_icl.ratios import Ratios
-from replica_icl.setting import Setting, check_integer, check_real
+from replica_icl.numeric.levels import LEVELS, Level, level_named
+from replica_icl.numeric.levels.points import point_of
+from replica_icl.options import OPTIONS, SIMULATION, TRAINERS, TRAINING, given
+from replica_icl.parameters import PARAMETERS, RATIOS, SETTING, SIZES, STANDS_FOR, Parameter
+from replica_icl.ratios import Ratios, raw_number
+from replica_icl.setting import Setting
 from replica_icl.simulator.budget import plan
 from replica_icl.simulator.laws import PromptLaw
-from replica_icl.simulator.optimisers import OPTIMISERS, Training
+from replica_icl.simulator.optimisers import Training
 
-RAW = ("D", "N", "P", "K", "noise", "ridge", "beta", "minimum_norm")
-RATIOS = {"alpha": "P", "nu": "N", "kappa": "K", "lam": "ridge", "beta_tilde": "beta"}
-"""Each ratio and the raw number that stands for the same quantity."""
-INTEGERS = ("D", "N", "P", "K")
 LARGEST = 10**7
 """Points of one grid."""
+SPACED = ("linspace", "logspace", "geomspace")
+"""Ways to space the values of a swept parameter, with NumPy's meanings."""
+SOLVED = ("tolerance", "draws", "seed", "sphere", "usage")
+"""Options of [theory]: those of the levels that a file can hold."""
+
+_log = logging.getLogger(__name__)
 
 Point = Setting | Ratios
 
@@ -77,26 +83,27 @@ class TheoryPlan:
     """What theory is solved at each point.
 
     Attributes:
-        levels: of theory.
-        tolerance: relative accuracy of the finite-size prompt averages.
-        draws: task sets that level given-tasks averages over.
-        seed: of the task draws.
-        sphere: tasks of norm sqrt(D), each used equally often.
+        levels: of theory, by name.
+        options: of these levels, those that were given.
+
+    Raises:
+        ParameterError: no such level or option, or an option that would act at none of the levels.
     """
 
     levels: tuple[str, ...]
-    tolerance: float = 1e-7
-    draws: int = 1
-    seed: int = 0
-    sphere: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for level in self.levels:
-            if level not in LEVELS:
-                raise ParameterError("levels", level, f"must be one of {', '.join(LEVELS)}")
-        check_tolerance(self.tolerance)
-        check_integer("draws", self.draws, 1)
-        check_integer("seed", self.seed, 0)
+        known = [level_named(name) for name in self.levels]
+        object.__setattr__(self, "options", given(self.options))
+        for name, value in self.options.items():
+            if not any(name in level.options for level in known):
+                acts = ", ".join(level.name for level in LEVELS.values() if name in level.options)
+                raise ParameterError(name, value, f"must be given with a level at which it acts ({acts})")
+
+    def options_of(self, level: Level) -> dict[str, Any]:
+        """The options that act at one level."""
+        return {name: value for name, value in self.options.items() if name in level.options}
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class SimulationPlan:
     """What is simulated at each point, as in `simulate`.
 
     Attributes:
-        realisations, seed, prompts, law, task_law: as there.
+        realisations, seed, prompts, law, task_law, usage, sphere: as there.
         algorithm: a name, None for the cheapest exact one, or the name of an optimiser.
         training: options of the optimiser.
     """
@@ -115,26 +122,30 @@ class SimulationPlan:
     prompts: str = "tokens"
     law: str = "gaussian"
     task_law: str | None = None
+    usage: str = "random"
+    sphere: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_integer("realisations", self.realisations, 1)
-        check_integer("seed", self.seed, 0)
-        PromptLaw.of(self.prompts, self.law, self.task_law)
-        if self.training and self.algorithm not in OPTIMISERS:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in SIMULATION and value is not None:
+                SIMULATION[one.name].check(value)
+        PromptLaw.of(self.prompts, self.law, self.task_law, self.usage, self.sphere)
+        if self.training and self.algorithm not in TRAINERS:
             first = next(iter(self.training))
-            raise ParameterError(first, self.training[first], f"needs an algorithm out of {', '.join(OPTIMISERS)}")
+            raise ParameterError(first, self.training[first], f"needs an algorithm out of {', '.join(TRAINERS)}")
         self.how()
 
     def how(self) -> str | Training | None:
         """The algorithm as `simulate` takes it."""
-        optimiser = next((name for name in OPTIMISERS if name == self.algorithm), None)
-        return self.algorithm if optimiser is None else Training(optimiser, **self.training)
+        return Training(self.algorithm, **self.training) if self.algorithm in TRAINERS else self.algorithm  # type: ignore[arg-type]
 
     def options(self) -> dict[str, Any]:
         """Everything but the number of realisations, as keyword arguments of `simulate`."""
         laws = {"prompts": self.prompts, "law": self.law, "task_law": self.task_law}
-        return {"seed": self.seed, "algorithm": self.how(), **laws}
+        used = {"usage": self.usage, "sphere": self.sphere}
+        return {"seed": self.seed, "algorithm": self.how(), **laws, **used}
 
 
 @dataclass(frozen=True)
@@ -160,48 +171,64 @@ class Grid:
     def __post_init__(self) -> None:
         names = [*self.fixed, *(name for axis in self.axes for name in axis.values)]
         for name in names:
-            if name not in (*RAW, *RATIOS):
-                raise ParameterError(name, self._first(name), f"must be one of {', '.join((*RAW, *RATIOS))}")
+            if name not in PARAMETERS:
+                raise ParameterError(name, self._first(name), f"must be one of {', '.join(PARAMETERS)}")
             if names.count(name) > 1:
                 raise ParameterError(name, self._first(name), "must be given once: fixed, swept or zipped")
-            if RATIOS.get(name) in names:
-                advice = f"must not be given beside {RATIOS[name]}: the same quantity twice"
+            if STANDS_FOR.get(name) in names:
+                advice = f"must not be given beside {STANDS_FOR[name]}: the same quantity twice"
                 raise ParameterError(name, self._first(name), advice)
-        if "D" not in names and (mixed := [name for name in names if name in RAW and name in RATIOS.values()]):
+        if "D" not in names and (mixed := [name for name in names if name in STANDS_FOR.values()]):
             raise ParameterError(mixed[0], self._first(mixed[0]), "needs D beside it (or give ratios only)")
         if self.theory is None and self.simulation is None:
             raise ParameterError("theory", "(not given)", "is required, or [simulation]: there is nothing to compute")
         if math.prod(self.shape) > LARGEST:
             raise ParameterError("swept", self.shape, f"must make at most {LARGEST} points")
-        self._check_levels()
+        self._check_points()
+        for told in self.rounded:
+            _log.warning("%s", told)
 
     def _first(self, name: str) -> Any:
         found = [self.fixed[name]] if name in self.fixed else []
         return (found + [axis.values[name][0] for axis in self.axes if name in axis.values])[0]
 
-    def _check_levels(self) -> None:
+    def _check_points(self) -> None:
         """Points that a level or the simulation cannot take, before any work."""
-        levels = () if self.theory is None else self.theory.levels
         for point in self.points:
             if isinstance(point, Ratios):
                 if self.simulation is not None:
                     raise ParameterError("D", "(not given)", "is required to simulate: ratios alone have no size")
-                if (finite := [level for level in levels if level != "limit"]) and finite:
+                finite = [] if self.theory is None else [name for name in self.theory.levels if name != "limit"]
+                if finite:
                     raise ParameterError("levels", finite[0], "must be limit without D: ratios alone have no size")
                 return
-            if "finite-size" in levels and point.K is not None:
-                raise ParameterError("K", point.K, "must be absent at level finite-size: it has fresh tasks")
-            if "given-tasks" in levels:
-                if point.K is None:
-                    raise ParameterError("K", "(not given)", "is required at level given-tasks")
-                if point.ridge == 0 or math.isfinite(point.beta):
-                    name = "ridge" if point.ridge == 0 else "beta"
-                    advice = "must be a positive ridge and no beta at level given-tasks"
-                    raise ParameterError(name, getattr(point, name), advice)
+            for level in () if self.theory is None else map(level_named, self.theory.levels):
+                level.check(point, self.theory.options_of(level) if self.theory else {})
         if self.simulation is not None:
-            law = PromptLaw.of(self.simulation.prompts, self.simulation.law, self.simulation.task_law)
+            one = self.simulation
+            law = PromptLaw.of(one.prompts, one.law, one.task_law, one.usage, one.sphere)
             for setting in self.settings:
-                plan(setting, self.simulation.how(), None, law)
+                plan(setting, one.how(), None, law)
+
+    @property
+    def rounded(self) -> tuple[str, ...]:
+        """What is to be said of ratios that become the same integer at their D."""
+        found = []
+        for axis in self.axes:
+            for name, values in axis.values.items():
+                if name not in STANDS_FOR or STANDS_FOR[name] not in SIZES:
+                    continue
+                for D in self._sizes():
+                    whole = [raw_number(name, value, D, nearest=True) for value in values]
+                    for size in sorted({x for x in whole if whole.count(x) > 1}):
+                        same = ", ".join(f"{value:g}" for value, x in zip(values, whole, strict=True) if x == size)
+                        found.append(f"{name} = {same} are all {STANDS_FOR[name]} = {size} at D = {D}")
+        return tuple(found)
+
+    def _sizes(self) -> tuple[int, ...]:
+        """Every D of the grid."""
+        swept = [axis.values["D"] for axis in self.axes if "D" in axis.values]
+        return tuple(swept[0]) if swept else (self.fixed["D"],) if "D" in self.fixed else ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -216,7 +243,7 @@ class Grid:
             values = dict(self.fixed)
             for axis, at in zip(self.axes, index, strict=True):
                 values |= {name: column[at] for name, column in axis.values.items()}
-            found.append(point_of(values))
+            found.append(grid_point(values))
         return tuple(found)
 
     @property
@@ -225,30 +252,21 @@ class Grid:
         return tuple(point for point in self.points if isinstance(point, Setting))
 
 
-def point_of(values: Mapping[str, Any]) -> Point:
-    """A setting, or ratios where there is no D."""
-    missing = next((name for name in _required(values) if name not in values and name not in _stand_ins(values)), None)
-    if missing is not None:
-        raise ParameterError(missing, "(not given)", "is required (or the ratio that stands for it)")
+def grid_point(values: Mapping[str, Any]) -> Point:
+    """A setting, its ratios turned into the nearest integers where it has a D, or ratios without one."""
+    table = SETTING if "D" in values else RATIOS
+    stand_ins = {STANDS_FOR[name] for name in values if name in STANDS_FOR}
+    for name in ("N", "P", "ridge") if "D" in values else ("nu", "alpha", "lam"):
+        if name not in values and name not in stand_ins:
+            raise ParameterError(name, "(not given)", "is required (or the ratio that stands for it)")
     if "D" not in values:
-        return Ratios(**values)
-    D = check_integer("D", values["D"], 2)
-    numbers = {name: value for name, value in values.items() if name in RAW}
-    scale = {"alpha": D**2, "nu": D, "kappa": D, "beta_tilde": D**2}
-    for ratio, name in RATIOS.items():
-        if ratio in values:
-            value = check_real(ratio, values[ratio], infinite=ratio == "beta_tilde")
-            value = value / D if ratio == "lam" else value * scale[ratio]
-            numbers[name] = max(1, round(value)) if name in INTEGERS else value
-    return Setting(**numbers)
-
-
-def _required(values: Mapping[str, Any]) -> tuple[str, ...]:
-    return ("N", "P", "ridge") if "D" in values else ("nu", "alpha", "lam")
-
-
-def _stand_ins(values: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(RATIOS[name] for name in values if name in RATIOS)
+        return point_of(values)
+    D = SETTING["D"].check(values["D"])
+    numbers = {name: value for name, value in values.items() if name in table}
+    for name in values:
+        if name in STANDS_FOR:
+            numbers[STANDS_FOR[name]] = raw_number(name, RATIOS[name].check(values[name]), D, nearest=True)
+    return point_of(numbers)
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -261,7 +279,7 @@ def read_grid(path: str | Path) -> Grid:
     try:
         text = Path(path).read_text(encoding="utf-8")
         table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a text that is no TOML is a ValueError
         raise ParameterError("grid", path, f"must be a readable TOML file ({error})") from None
     try:
         return grid_of(table, text)
@@ -278,7 +296,10 @@ def grid_of(table: Mapping[str, Any], text: str = "") -> Grid:
     known = {"fixed": dict, "swept": dict, "zipped": list, "theory": dict, "simulation": dict}
     for name, value in table.items():
         if name not in known or not isinstance(value, known[name]):
-            raise ParameterError(name, value, f"must be a table out of {', '.join(f'[{key}]' for key in known)}")
+            titles = ", ".join(f"[[{key}]]" if kind is list else f"[{key}]" for key, kind in known.items())
+            raise ParameterError(name, value, f"must be a table out of {titles}")
+    if not all(isinstance(block, dict) for block in table.get("zipped", ())):
+        raise ParameterError("zipped", table["zipped"], "must be tables, [[zipped]]")
     axes = [Axis({name: values_of(name, value)}) for name, value in table.get("swept", {}).items()]
     for block in table.get("zipped", ()):
         together = {name: values_of(name, value) for name, value in block.items()}
@@ -297,28 +318,50 @@ def grid_of(table: Mapping[str, Any], text: str = "") -> Grid:
 
 
 def _number(name: str, value: Any) -> Any:
+    """One value of a parameter, checked as far as it can be alone."""
     if isinstance(value, list | dict | str):
         raise ParameterError(name, value, "must be one number (a list of them belongs into [swept])")
-    return value
+    return PARAMETERS[name].check(value) if name in PARAMETERS else value
 
 
 def values_of(name: str, value: Any) -> tuple[Any, ...]:
-    """The values of a swept parameter: a list, or linspace or logspace of (from, to, how many)."""
-    if isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in ("linspace", "logspace"):
+    """The values of a swept parameter: a list, or linspace, logspace or geomspace with NumPy's meanings.
+
+    Raises:
+        ParameterError: anything else, values that the parameter cannot have, none, or one of them twice.
+    """
+    if name not in PARAMETERS:
+        raise ParameterError(name, value, f"must be one of {', '.join(PARAMETERS)}")
+    if isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in SPACED:
         ((kind, spec),) = value.items()
-        if not (isinstance(spec, list) and len(spec) == 3):
-            raise ParameterError(name, value, f"must be {kind} = [from, to, how many]")
-        first, last = (check_real(name, x, positive=kind == "logspace") for x in spec[:2])
-        count = check_integer(name, spec[2], 1)
-        spaced = (np.linspace if kind == "linspace" else np.geomspace)(first, last, count)
-        listed = [round(x) for x in spaced.tolist()] if name in INTEGERS else spaced.tolist()
+        listed = _spaced(PARAMETERS[name], kind, spec)
     elif isinstance(value, list):
         listed = [_number(name, x) for x in value]
     else:
-        raise ParameterError(name, value, "must be a list of numbers, or a linspace or logspace")
+        raise ParameterError(name, value, f"must be a list of numbers, or {', '.join(SPACED[:-1])} or {SPACED[-1]}")
     if not listed or len(set(listed)) < len(listed):
         raise ParameterError(name, listed, "must hold at least one value and none twice")
     return tuple(listed)
+
+
+def _spaced(parameter: Parameter, kind: str, spec: Any) -> list[Any]:
+    """Values from, to, how many: equally spaced, between decimal logarithms, or in a geometric row."""
+    numbers = isinstance(spec, list) and len(spec) == 3 and all(type(x) in (int, float) for x in spec)
+    wanted = f"must be {kind} = [from, to, how many]" + (" of decimal logarithms" if kind == "logspace" else "")
+    if not numbers or not isinstance(spec[2], int) or not 1 <= spec[2] <= LARGEST:
+        raise ParameterError(parameter.name, spec, f"{wanted}, at most {LARGEST} of them")
+    try:
+        first, last = float(spec[0]), float(spec[1])
+    except OverflowError:
+        raise ParameterError(parameter.name, spec[:2], "must be numbers that are not beyond floating point") from None
+    if kind == "logspace":
+        good = -300 < min(first, last) and max(first, last) < 300
+    else:
+        good = math.isfinite(first) and math.isfinite(last) and (kind == "linspace" or min(first, last) > 0)
+    if not good:
+        raise ParameterError(parameter.name, spec, wanted + (" of positive numbers" if kind == "geomspace" else ""))
+    listed = getattr(np, kind)(first, last, spec[2]).tolist()
+    return [parameter.check(round(x) if parameter.kind == "integer" else x) for x in listed]
 
 
 def _plan_values(table: Mapping[str, Any], known: Sequence[str], kind: str) -> dict[str, Any]:
@@ -329,16 +372,19 @@ def _plan_values(table: Mapping[str, Any], known: Sequence[str], kind: str) -> d
 
 
 def _theory_plan(table: Mapping[str, Any]) -> TheoryPlan:
-    values = _plan_values(table, [f.name for f in fields(TheoryPlan)], "theory")
-    levels = values.get("levels")
-    if not isinstance(levels, list) or not levels or len(set(levels)) < len(levels):
+    values = _plan_values(table, ["levels", *SOLVED], "theory")
+    levels = values.pop("levels", None)
+    named = isinstance(levels, list) and levels and all(isinstance(x, str) for x in levels)
+    if not named or len(set(levels)) < len(levels):
         raise ParameterError("levels", levels, f"must be a list out of {', '.join(LEVELS)}")
-    return TheoryPlan(**{**values, "levels": tuple(levels)})
+    for name, value in values.items():
+        OPTIONS[name].check(value)
+    return TheoryPlan(tuple(levels), values)
 
 
 def _simulation_plan(table: Mapping[str, Any]) -> SimulationPlan:
-    own = [f.name for f in fields(SimulationPlan) if f.name != "training"]
-    training = [f.name for f in fields(Training) if f.name != "optimiser"]
+    own = [one.name for one in fields(SimulationPlan) if one.name != "training"]
+    training = [*TRAINING, *(one.name for one in fields(Training) if one.name not in (*TRAINING, "optimiser"))]
     values = _plan_values(table, [*own, *training], "simulation")
     if "realisations" not in values:
         raise ParameterError("realisations", "(not given)", "is required in [simulation]")

@@ -15,9 +15,9 @@ import numpy as np
 
 from replica_icl.errors import ReplicaICLError, WorkerError
 from replica_icl.keys import code_version, plain
-from replica_icl.numeric.given_tasks import average_over_tasks
-from replica_icl.numeric.solution import Solution, Status
+from replica_icl.numeric.levels import level_named
 from replica_icl.numeric.solve import solve
+from replica_icl.parameters import RATIOS
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 from replica_icl.simulator.budget import plan, realisation_seconds
@@ -34,8 +34,8 @@ BLOCK = 500
 DERIVATION = ("symbolic", "model", "theory", "lowering", "lowered")
 """What the equations come from: a changed forward pass is another theory, though no solver has changed."""
 
-THEORY_CODE = (*DERIVATION, "numeric", "ratios", "setting", "keys", "sweep/work")
-SIMULATION_CODE = ("simulator", "setting", "keys", "sweep/work")
+THEORY_CODE = (*DERIVATION, "numeric", "ratios", "setting", "parameters", "options", "keys", "sweep/work")
+SIMULATION_CODE = ("simulator", "setting", "parameters", "options", "keys", "sweep/work")
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,15 @@ def _point(values: Mapping[str, Any]) -> Point:
 
 
 def tasks_of(grid: Grid) -> Iterator[Task]:
-    """The cells of a grid: theory in blocks, given tasks and simulation point by point."""
+    """The cells of a grid: theory in blocks, levels that take no grid and simulation point by point."""
     if grid.theory is not None:
         code = code_version(*THEORY_CODE)
-        for level in grid.theory.levels:
-            if level == "given-tasks":
-                how = {"draws": grid.theory.draws, "seed": grid.theory.seed, "sphere": grid.theory.sphere}
-                for i, point in enumerate(grid.points):
-                    yield Task({"kind": "task sets", "level": level, "point": plain(point), **how, "code": code}, (i,))
-                continue
-            for block in _blocks(grid.points):
+        for level in map(level_named, grid.theory.levels):
+            options = grid.theory.options_of(level)
+            blocks = _blocks(grid.points) if level.whole_grids else ((i,) for i in range(len(grid.points)))
+            for block in blocks:
                 points = [plain(grid.points[i]) for i in block]
-                described = {"kind": "theory", "level": level, "points": points, "tolerance": grid.theory.tolerance}
+                described = {"kind": "theory", "level": level.name, "points": points, "options": options}
                 yield Task({**described, "code": code}, block)
     if grid.simulation is not None:
         code, options = code_version(*SIMULATION_CODE), plain(grid.simulation)
@@ -90,7 +87,7 @@ def simulation_seconds(described: Description) -> float:
         return 0.0
     setting, options = _point(described["point"]), SimulationPlan(**described["options"])
     assert isinstance(setting, Setting)
-    law = PromptLaw.of(options.prompts, options.law, options.task_law)
+    law = PromptLaw.of(options.prompts, options.law, options.task_law, options.usage, options.sphere)
     algorithm, streamed = plan(setting, options.how(), None, law)
     return options.realisations * realisation_seconds(setting, algorithm, streamed, law)
 
@@ -122,7 +119,6 @@ def compute(described: Description) -> dict[str, Any]:
     """
     values, code = {
         "theory": (_theory, THEORY_CODE),
-        "task sets": (_task_sets, THEORY_CODE),
         "simulation": (_simulation, SIMULATION_CODE),
     }[described["kind"]]
     if described["code"] != code_version(*code):
@@ -137,36 +133,17 @@ def _finite(values: Any) -> list[float | None]:
 
 def _theory(described: Description) -> dict[str, Any]:
     points = [_point(p) for p in described["points"]]
-    settings = [p for p in points if isinstance(p, Setting)]
-    if settings:
-        found = solve(settings, level=described["level"], tolerance=described["tolerance"], throw=False)
+    first = points[0]
+    if isinstance(first, Setting):
+        at: Point = Setting.stack([p for p in points if isinstance(p, Setting)])
     else:
-        every = ("alpha", "nu", "lam", "noise", "beta_tilde", "kappa")
-        names = [name for name in every if getattr(points[0], name) is not None]
-        arrays = {name: np.array([getattr(p, name) for p in points]) for name in names}
-        found = solve(Ratios(**arrays, minimum_norm=points[0].minimum_norm), throw=False)
-    return _columns(found)
-
-
-def _columns(found: Solution) -> dict[str, Any]:
-    values = {name: _finite(x) for name, x in found.observables().items()}
-    for part, by_name in (("next_order", found.next_order), ("theory_error", found.theory_error)):
-        values |= {f"{name}_{part}": _finite(x) for name, x in (by_name or {}).items()}
+        names = [name for name in RATIOS if getattr(first, name) is not None]
+        at = Ratios(**{name: [getattr(p, name) for p in points] for name in names})
+    found = solve(at, described["level"], throw=False, **described["options"])
+    columns = {name: x for name, x in found.columns().items() if name not in ("status", "residual", "iterations")}
     status = [int(x) for x in np.ravel(found.status)]
-    return {"status": status, "residual": _finite(found.residual), "values": values}
-
-
-def _task_sets(described: Description) -> dict[str, Any]:
-    setting = _point(described["point"])
-    assert isinstance(setting, Setting)
-    found = average_over_tasks(setting, described["draws"], described["seed"], sphere=described["sphere"])
-    status = max(int(solution.status) for solution in found.draws)
-    residual = max(solution.residual for solution in found.draws)
-    names = [] if status != Status.CONVERGED else list(found.draws[0].observables())
-    values = {name: [found.mean(name)] for name in names}
-    if described["draws"] > 1:
-        values |= {f"{name}_spread": [found.spread(name)] for name in names}
-    return {"status": [status], "residual": _finite([residual]), "values": values}
+    return {"status": status, "residual": _finite(found.residual),
+            "values": {name: _finite(x) for name, x in columns.items()}}  # fmt: skip
 
 
 def _simulation(described: Description) -> dict[str, Any]:

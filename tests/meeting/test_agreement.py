@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from replica_icl.meeting.validation import (
-    BIAS,
-    LOG_Z_BIAS,
     Z_MAX,
     Validation,
     drawn_settings,
     realisations_for,
     validate,
 )
+from replica_icl.numeric.levels import LEVELS
 from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import simulate
@@ -48,7 +47,8 @@ def shown(index: int, result: Validation) -> str:
 
 
 def test_the_bounds_are_the_ones_that_were_fixed_beforehand() -> None:
-    assert (Z_MAX, BIAS["finite-size"], BIAS["limit"], LOG_Z_BIAS) == (4.0, 0.1, 0.0, 0.005)
+    assert (Z_MAX, LEVELS["finite-size"].bias, LEVELS["limit"].bias) == (4.0, 0.1, 0.0)
+    assert LEVELS["finite-size"].log_z_bias == 0.005
 
 
 def test_the_drawn_settings_cover_what_is_claimed() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from replica_icl.errors import ParameterError
 from replica_icl.meeting.task_sets import drawn_task_settings, kappa_transition, on_task_sets
-from replica_icl.meeting.validation import BIAS, Z_MAX, Comparison, validate
+from replica_icl.meeting.validation import Z_MAX, Comparison, validate
 from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks
+from replica_icl.numeric.levels import LEVELS
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import simulate
 
@@ -46,7 +47,7 @@ def shown(setting: Setting, realisations: int, rows: tuple[Comparison, ...]) -> 
 
 
 def test_the_bounds_are_the_ones_that_were_fixed_beforehand() -> None:
-    assert (Z_MAX, BIAS["given-tasks"], RELATIVE_ERROR, TASK_SETS) == (4.0, 0.3, 0.006, 8)
+    assert (Z_MAX, LEVELS["given-tasks"].bias, RELATIVE_ERROR, TASK_SETS) == (4.0, 0.3, 0.006, 8)
 
 
 def test_the_drawn_settings_cover_what_is_claimed() -> None:
@@ -94,7 +95,7 @@ def test_a_wrong_task_set_would_be_noticed() -> None:
     theory = solve_given_tasks(setting, tasks[0])
     found = simulate(setting, 150, SEED, tasks=tasks[1], usage="equal", prompts="sufficient", workers=1)["e_idg"]
     assert found.sem is not None
-    assert abs(found.mean - theory.e_idg) > Z_MAX * found.sem + BIAS["given-tasks"] / setting.D * theory.e_idg
+    assert abs(found.mean - theory.e_idg) > Z_MAX * found.sem + LEVELS["given-tasks"].bias / setting.D * theory.e_idg
 
 
 def test_transition_has_theory_and_simulation_at_every_point() -> None:
@@ -107,7 +108,7 @@ def test_transition_has_theory_and_simulation_at_every_point() -> None:
             theory, simulation = point[name]["theory"], point[name]["simulation"]
             assert (theory["n"], simulation["n"]) == (2, 40)
             assert theory["spread"] > 0
-            bound = Z_MAX * simulation["sem"] + BIAS["given-tasks"] / 8 * theory["mean"]
+            bound = Z_MAX * simulation["sem"] + LEVELS["given-tasks"].bias / 8 * theory["mean"]
             assert abs(simulation["mean"] - theory["mean"]) < bound
     with pytest.raises(ParameterError):
         on_task_sets(Setting(D=8, N=8, P=20, K=4, ridge=0.1), 1, 1)

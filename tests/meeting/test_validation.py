@@ -90,7 +90,7 @@ def test_a_validation_is_strict_json_with_both_sides_and_the_verdict() -> None:
     assert set(data) == {"theory", "simulation", "comparison", "agrees"}
     assert isinstance(data["agrees"], bool)
     assert set(data["comparison"]["e_icl"]) == {"z", "agrees"}
-    assert set(data["simulation"]["e_icl"]) == {"mean", "sem", "n"}
+    assert set(data["simulation"]["e_icl"]) == {"mean", "sem", "spread", "n"}
     assert data["theory"]["status"] == "converged"
 
 
@@ -175,6 +175,7 @@ def test_the_discrepancy_of_the_limit_vanishes_on_both_sides_of_the_transition(a
 
 def test_a_failed_theory_point_never_agrees() -> None:
     setting = Setting(D=6, N=12, P=42, ridge=0.05)
-    failed = replace(solve(setting, level="limit"), e_icl=math.nan)
+    solution = solve(setting, level="limit")
+    failed = replace(solution, values={**solution.values, "e_icl": math.nan})
     rows = {row.observable: row for row in compare(failed, simulate(setting, 3))}
     assert not rows["e_icl"].agrees

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.solution import Solution, Status
 from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting
@@ -65,7 +66,7 @@ def test_it_falls_like_the_inverse_number_of_weights() -> None:
     solution = solve([Setting(D=D, N=2 * D, P=round(0.7 * D**2), ridge=0.1 / D) for D in (40, 80, 160, 320)])
     assert solution.next_order is not None
     for name in ("train_error", "e_icl", "q"):
-        relative = solution.next_order[name] / getattr(solution, name)
+        relative = solution.next_order[name] / solution.saddle[name]
         ratios = relative[:-1] / relative[1:]
         assert abs(ratios[-1] - 4) < 0.2, name
 
@@ -84,7 +85,7 @@ def test_the_divergence_at_the_transition_is_that_of_inverse_wishart_matrices() 
     n = D * (D + 1)
     for P in (n + 20, n + 40):
         solution = solve(Setting(D=D, N=60, P=P, ridge=0.0))
-        assert added(solution, "e_icl") / solution.e_icl == pytest.approx(1 / (P - n), rel=0.15)
+        assert added(solution, "e_icl") / solution.saddle["e_icl"] == pytest.approx(1 / (P - n), rel=0.15)
 
 
 def test_a_grid_has_what_its_points_have_and_a_failed_point_has_none() -> None:
@@ -100,26 +101,28 @@ def test_a_grid_has_what_its_points_have_and_a_failed_point_has_none() -> None:
 
 
 def test_values_with_it_and_what_is_left_of_the_estimated_error() -> None:
-    solution = solve(COLD[0])
-    corrected = solution.with_next_order()
-    assert solution.next_order is not None
-    assert solution.theory_error is not None
-    assert corrected.theory_error is not None
-    assert corrected.e_icl == solution.e_icl + solution.next_order["e_icl"]
-    assert 0 < corrected.theory_error["train_error"] < solution.theory_error["train_error"]
-    assert corrected.next_order is None
-    assert corrected.with_next_order() is corrected
-    assert solution.to_dict()["next_order"]["m"] == solution.next_order["m"]
+    bare = solve_finite_size([COLD[0]]).point(0)
+    best = solve(COLD[0])
+    assert bare.next_order is not None
+    assert bare.theory_error is not None
+    assert best.theory_error is not None
+    assert best.saddle == bare.values == bare.saddle
+    assert best.next_order == bare.next_order
+    assert best.e_icl == bare.e_icl + bare.next_order["e_icl"]
+    assert 0 < best.theory_error["train_error"] < bare.theory_error["train_error"]
+    assert best.with_next_order() is best
+    assert best.to_dict()["next_order"]["m"] == bare.next_order["m"]
+    assert best.to_dict()["saddle"]["m"] == bare.m
     limit = solve(COLD[0], level="limit")
     assert limit.with_next_order() is limit
+    assert limit.saddle == limit.values
 
 
 @pytest.mark.parametrize("P", [90, 110], ids=["below", "at the transition"])
 def test_it_is_what_simulation_shows_beside_the_saddle_point(P: int) -> None:
     """2000 realisations, enough to see the saddle point's training error more than 4 standard errors off."""
     setting = Setting(D=10, N=20, P=P, ridge=1e-3)
-    solution, found = solve(setting), simulate(setting, 2000, seed=21, workers=1)
-    corrected = solution.with_next_order()
+    corrected, found = solve(setting), simulate(setting, 2000, seed=21, workers=1)
     assert corrected.theory_error is not None
     for name in ("e_icl", "train_error", "m", "q", "u"):
         mean, sem = found[name].mean, found[name].sem
@@ -127,4 +130,4 @@ def test_it_is_what_simulation_shows_beside_the_saddle_point(P: int) -> None:
         assert abs(mean - getattr(corrected, name)) < 4 * sem + corrected.theory_error.get(name, 0.0), name
     error = found["train_error"]
     assert error.sem is not None
-    assert error.mean - solution.train_error > 4 * error.sem
+    assert error.mean - corrected.saddle["train_error"] > 4 * error.sem

@@ -151,7 +151,12 @@ def test_mean_and_standard_error_over_realisations() -> None:
     assert result.mean["m"] == pytest.approx(values.sum() / 4)
     expected = math.sqrt(np.sum((values - values.mean()) ** 2) / 3 / 4)
     assert result.sem["m"] == pytest.approx(expected)
-    assert result.to_dict()["m"] == {"mean": result.mean["m"], "sem": result.sem["m"], "n": 4}
+    assert result.to_dict()["m"] == {
+        "mean": result.mean["m"],
+        "sem": result.sem["m"],
+        "spread": result.spread["m"],
+        "n": 4,
+    }
     assert simulate(COLD, 1).to_dict()["q"]["sem"] is None
 
 

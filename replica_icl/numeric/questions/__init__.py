@@ -1,1 +1,1 @@
-"""What is asked of a solution."""
+"""What is asked of the theory: a module each; those that `solve` answers are objects of one protocol."""

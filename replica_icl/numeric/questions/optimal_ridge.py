@@ -1,57 +1,26 @@
-"""Answers that a solved saddle point gives: other test contexts, the best ridge."""
+"""The ridge of least error on new tasks, at any level of theory.
+
+The error may have several minima, so the whole range is scanned first, in steps below those over which the error
+changes. Around the lowest value the range is then narrowed, many ridges at once: all of them have the same law of
+prompts, which costs more than the ridges do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy.optimize import minimize_scalar
+from replica_icl.errors import ParameterError
+from replica_icl.numeric.levels import Level, level_of, refuse_idle_at
+from replica_icl.numeric.levels.points import known_of, point_of
+from replica_icl.numeric.questions.errors import CONTEXTS, FINITE, Errors
+from replica_icl.options import given
+from replica_icl.parameters import Broadcasting, check_real
 
-from replica_icl.errors import ParameterError, SolveError
-from replica_icl.lowering.model import LINEAR_ATTENTION, Model
-from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.solution import Solution
-from replica_icl.numeric.solve import solve
-from replica_icl.setting import Setting, check_integer, check_real
-
-
-def transfer_error(
-    setting: Setting,
-    solution: Solution,
-    N: int | None = None,
-    noise: float | None = None,
-    model: Model | None = None,
-) -> float:
-    """e_icl of the trained weights on prompts of another context length or noise than in training.
-
-    The weights enter through m, q and u alone, and the prompts through exact moments, so that the only approximation
-    is the one of the order parameters.
-
-    Args:
-        setting: what the weights were trained on.
-        solution: its finite-size solution, one point.
-        N: test context length, by default the training one.
-        noise: test label noise (on context labels and target), by default the training one.
-        model: lowered theories that the solution was made with; by default the package's own.
-
-    Raises:
-        ParameterError: for a bad N or noise, or a solution of another level (which has no u).
-    """
-    test_N = setting.N if N is None else check_integer("test_N", N, 1)
-    test_noise = setting.noise if noise is None else check_real("test_noise", noise)
-    if solution.u is None or np.ndim(solution.u):
-        raise ParameterError("level", solution.level, "must be finite-size, one point, to ask for other test contexts")
-    found = (model or LINEAR_ATTENTION).fresh_tasks.transfer(
-        NUMPY,
-        m=solution.m,
-        q=solution.q,
-        u=solution.u,
-        D=float(setting.D),
-        N=float(test_N),
-        rho=test_noise,
-    )
-    return float(found.e_icl)
+if TYPE_CHECKING:
+    from replica_icl.numeric.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -59,57 +28,121 @@ class OptimalRidge:
     """The ridge of least error on new tasks.
 
     Attributes:
-        ridge: lambda_0.
-        solution: the finite-size solution at it.
+        parameter: "ridge" (lambda_0), or "lam" (lambda_0 D) where ratios were given.
+        value: where the error is least.
+        solution: the theory at it.
         test_error: error at it, on the test contexts that were asked for.
         interior: False when the error still falls at an end of the range that was searched.
     """
 
-    ridge: float
+    parameter: str
+    value: float
     solution: Solution
     test_error: float
     interior: bool
 
+    @property
+    def ridge(self) -> float:
+        """The best ridge, or lam where ratios were given."""
+        return self.value
+
+    @property
+    def converged(self) -> bool:
+        """Always: a search without a solved point is an error."""
+        return True
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the ridge, whether it is inside of the range, the error, then the keys of the solution."""
+        head = {f"optimal_{self.parameter}": self.value, "interior": self.interior, "e_icl_test": self.test_error}
+        return {**self.solution.to_dict(), **head}
+
+    def table(self) -> str:
+        """Text: the ridge and the error, then the solution."""
+        where = "" if self.interior else " (the error still falls at this end of the range)"
+        head = f"optimal {self.parameter} {self.value:.10g}{where}, error on test prompts {self.test_error:.10g}"
+        return f"{head}\n{self.solution.table()}"
+
+
+class BestRidge:
+    """The ridge of least error on new tasks, as a question."""
+
+    name = "optimal-ridge"
+    label = "the ridge of least error"
+    asked_by: tuple[str, ...] = ("optimal_ridge",)
+
+    def finds(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("ridge", "lam")
+
+    def level(self, known: Mapping[str, Any], name: str | None, options: Mapping[str, Any]) -> Level:
+        return level_of(known, name, options)
+
+    def options_at(self, level: Level) -> tuple[str, ...]:
+        return (*level.options, *CONTEXTS * (level.name in FINITE), *self.asked_by)
+
+    def ask(self, known: Mapping[str, Any], level: Level, *, model: Any = None, **options: Any) -> OptimalRidge:
+        return optimal_ridge(
+            known, level.name, model=model, **{name: x for name, x in options.items() if name not in self.asked_by}
+        )
+
 
 def optimal_ridge(
-    setting: Setting,
-    N: int | None = None,
-    noise: float | None = None,
+    point: Broadcasting | Mapping[str, Any],
+    level: str | None = None,
+    *,
     lowest: float = 1e-8,
     highest: float = 1e3,
-    tolerance: float = 1e-7,
-    model: Model | None = None,
+    model: Any = None,
+    **options: Any,
 ) -> OptimalRidge:
-    """Minimise e_icl over lambda_0 at everything else of `setting` (its own ridge is not used).
+    """Minimise e_icl over the ridge at everything else of a point.
 
     Args:
-        N, noise: test contexts, as in `transfer_error`.
-        lowest, highest: range of lambda_0.
-        tolerance: of the prompt averages.
-        model: lowered theories; by default the package's own.
+        point: a `Setting` or `Ratios` whose own ridge is not used, or its parameters by name without one.
+        level: as in `solve`.
+        lowest, highest: range of lambda_0 (for ratios of lam).
+        model: as in `solve`.
+        options: as in `solve` (tolerance, test_N, test_noise; tasks, draws ...), refused where they would not act.
+
+    Returns:
+        `OptimalRidge`.
 
     Raises:
-        ParameterError: bad input.
+        ParameterError: bad input, a temperature or the minimum norm (which would not act), or a grid.
         SolveError: if no ridge in the range could be solved.
     """
     low, high = check_real("lowest", lowest, positive=True), check_real("highest", highest, positive=True)
+    if low >= high:
+        raise ParameterError("lowest", lowest, f"must be below highest, {highest:g}")
+    known = known_of(point)
+    parameter = "ridge" if "D" in known else "lam"
+    own = None if isinstance(point, Mapping) else known.pop(parameter, None)
+    if parameter in known:
+        raise ParameterError(parameter, known[parameter], "must not be given: it is what is found")
+    for name, idle in (("beta", math.inf), ("beta_tilde", math.inf), ("minimum_norm", False)):
+        if own is None and known.get(name, idle) != idle:
+            raise ParameterError(name, known[name], "must not be given with the best ridge: it would not act")
+        known.pop(name, None)
+    acting, question = given(options), Errors()
+    chosen = level_of(known, level, acting)
+    refuse_idle_at(chosen, acting, BestRidge().options_at, " with the best ridge")
+    test = "e_icl_test" if any(name in acting for name in CONTEXTS) else "e_icl"
+    first = point_of({**known, parameter: high})
+    if first.shape:
+        raise ParameterError("point", f"grid of shape {first.shape}", "must be one point to find its best ridge")
+    chosen.check(first, {name: x for name, x in acting.items() if name not in CONTEXTS})
 
-    def at(log_ridge: float) -> Setting:
-        return replace(setting, ridge=float(np.exp(log_ridge)), minimum_norm=False)
+    import numpy as np
 
-    logs = np.linspace(np.log(low), np.log(high), 52)
-    grid = solve([at(x) for x in logs], tolerance=tolerance, throw=False, model=model)
-    errors = np.array([transfer_error(setting, grid.point(i), N, noise, model) for i in range(logs.size)])
-    if not np.any(np.isfinite(errors)):
-        raise SolveError(f"no ridge between {low:g} and {high:g} could be solved")
-    best = int(np.nanargmin(errors))
-    interior = 0 < best < logs.size - 1
-    if interior:
-        objective: Callable[[float], float] = lambda x: transfer_error(  # noqa: E731
-            setting, solve(at(x), tolerance=tolerance, model=model), N, noise, model
-        )
-        bracket = (logs[best - 1], logs[best + 1])
-        logs[best] = minimize_scalar(objective, bounds=bracket, method="bounded", options={"xatol": 1e-4}).x
-    solution = solve(at(logs[best]), tolerance=tolerance, model=model)
-    error = transfer_error(setting, solution, N, noise, model)
-    return OptimalRidge(float(np.exp(logs[best])), solution, error, interior)
+    from replica_icl.numeric.questions.search import least
+
+    def solved(values: Any) -> Solution:
+        return question.of_point(point_of({**known, parameter: values}), chosen, model=model, **acting)
+
+    def errors(logs: Any) -> Any:
+        found = solved(np.exp(logs))
+        return np.where(found.converged, found[test], np.nan)
+
+    log, interior = least(errors, math.log(low), math.log(high))
+    value = math.exp(log)
+    solution = solved(value).or_raise()
+    return OptimalRidge(parameter, value, solution, float(solution[test]), interior)

@@ -19,29 +19,25 @@ and that of diverse tasks like D/K (fresh tasks), so that 1e15 (ratios: 1e12) is
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.lowering.model import Model
-from replica_icl.numeric.solution import Solution
-from replica_icl.numeric.solve import solve
+from replica_icl.numeric.levels import Level, level_of
+from replica_icl.numeric.levels.points import known_of, point_of
+from replica_icl.numeric.questions.errors import Errors
+from replica_icl.parameters import LARGEST_SIZE, Broadcasting, check_real
 from replica_icl.ratios import Ratios
-from replica_icl.setting import LARGEST_SIZE, Setting, check_real
+from replica_icl.setting import Setting
 
-Array = NDArray[np.floating[Any]]
+if TYPE_CHECKING:
+    from replica_icl.numeric.questions.crossing import Axis
+    from replica_icl.numeric.solution import Solution
 
 SIZES = ("P", "N", "K")
 RATIOS = ("alpha", "nu", "kappa")
 SMALLEST_RATIO, LARGEST_RATIO = 1e-6, 1e12
-RATIO_STEP = 1e-12
-"""Relative width to which a ratio is refined."""
-COARSE = 1e-3
-"""Tolerance of the scan. Values within three times as much of the target are solved again at the full tolerance."""
 
 
 @dataclass(frozen=True)
@@ -62,224 +58,158 @@ class Reached:
     floor: float
     solution: Solution
 
+    @property
+    def converged(self) -> bool:
+        """Always: a search without a solved point is an error."""
+        return True
+
     def to_dict(self) -> dict[str, Any]:
         """The value under its parameter's name, target and floor, then the keys of the solution."""
         head = {self.parameter: self.value, "target_error": self.target, "floor": self.floor}
         return head | self.solution.to_dict()
 
-
-@dataclass(frozen=True, eq=False)
-class Axis:
-    """e_icl along one parameter.
-
-    Attributes:
-        grid: values to scan, rising, from the least to the largest that is allowed.
-        solved: solution at an array of values, to a tolerance.
-        integer: the parameter takes integers only.
-        sections: how many values are solved at once to narrow a bracket down.
-        tolerance: of the values that decide.
-        known: e_icl of every (value, tolerance) that was solved.
-    """
-
-    grid: Array
-    solved: Callable[[Array, float], Solution]
-    integer: bool
-    sections: int = 15
-    tolerance: float = 1e-7
-    known: dict[tuple[float, float], float] = field(default_factory=dict)
-
-    def errors(self, values: Array, tolerance: float | None = None) -> Array:
-        """e_icl at the full tolerance or another one, shape of `values`; infinite where there is no solution."""
-        tolerance = tolerance or self.tolerance
-        new = np.array([x for x in values if (x, tolerance) not in self.known])
-        if new.size:
-            solution = self.solved(new, tolerance)
-            found = np.where(solution.converged, solution.e_icl, np.inf)
-            self.known.update({(x, tolerance): float(e) for x, e in zip(new, found, strict=True)})
-        return np.array([self.known[x, tolerance] for x in values])
-
-    def near(self, values: Array, target: float) -> Array:
-        """e_icl at the tolerance of the scan, and at the full one where this leaves in doubt if it reaches a target."""
-        errors = self.errors(values, COARSE)
-        doubtful = ~np.isfinite(errors) | (np.abs(errors - target) <= 3 * COARSE * target)
-        errors[doubtful] = self.errors(values[doubtful])
-        return errors
-
-    def between(self, low: float, high: float) -> Array:
-        """At most `sections` values strictly inside a bracket, none where it cannot be narrowed down."""
-        if not self.integer:
-            inside = np.geomspace(low, high, self.sections + 2)[1:-1]
-            return inside if high > low * (1 + RATIO_STEP) else inside[:0]
-        if high - low - 1 <= self.sections:
-            return np.arange(low + 1, high)
-        return np.unique(np.clip(np.round(np.geomspace(low, high, self.sections + 2)[1:-1]), low + 1, high - 1))
-
-    def crossing(self, low: float, high: float, target: float) -> float:
-        """First value that reaches the target in a bracket whose lower end does not and whose upper end does."""
-        while (inside := self.between(low, high)).size:
-            reached = np.append(self.near(inside, target) <= target, True)
-            first = int(np.argmax(reached))
-            low, high = np.array([low, *inside, high])[[first, first + 1]]
-        return high
-
-    def lowest(self, index: int) -> float:
-        """Where e_icl is least around a minimum of the grid."""
-        low, high = self.neighbours(index)
-        while True:
-            values = np.array([low, *self.between(low, high), high])
-            best = int(np.argmin(self.errors(values)))
-            narrower = values[max(best - 1, 0)], values[min(best + 1, values.size - 1)]
-            flat = not self.integer and narrower[1] < narrower[0] * (1 + 1e-7)
-            if narrower == (low, high) or flat:
-                return float(values[best])
-            low, high = narrower
-
-    def neighbours(self, index: int) -> tuple[float, float]:
-        return float(self.grid[max(index - 1, 0)]), float(self.grid[min(index + 1, self.grid.size - 1)])
-
-    def floor(self) -> tuple[float, float]:
-        """The least e_icl, and where it is: the upper end of the range if that is as low to the tolerance."""
-        errors = self.errors(self.grid, COARSE)
-        least = np.flatnonzero(errors <= np.min(errors) * (1 + 3 * COARSE))
-        exact = self.errors(self.grid[least])
-        end = self.errors(self.grid[-1:])[0]
-        if end <= np.min(exact) * (1 + self.tolerance):
-            return float(end), float(self.grid[-1])
-        at = self.lowest(int(least[np.argmin(exact)]))
-        return float(self.errors(np.array([at]))[0]), at
-
-    def first(self, target: float) -> float | None:
-        """The first value that reaches the target, None if none does."""
-        errors = self.near(self.grid, target)
-        for i, error in enumerate(errors):
-            low, _ = self.neighbours(i)
-            if error <= target:
-                return self.crossing(low, float(self.grid[i]), target) if i else float(self.grid[0])
-            if _may_dip(errors, i, target):
-                bottom = self.lowest(i)
-                if self.errors(np.array([bottom]))[0] <= target:
-                    return self.crossing(low, bottom, target)
-        return None
+    def table(self) -> str:
+        """Text: the value, the floor, then the solution."""
+        head = f"{self.parameter} = {self.value!r} reaches e_icl {self.target:.10g} (its floor is {self.floor:.10g})"
+        return f"{head}\n{self.solution.table()}"
 
 
-def _may_dip(errors: Array, i: int, target: float) -> bool:
-    """Whether e_icl may fall to the target between grid points around i, where the grid has a minimum.
+class SmallestSize:
+    """The smallest value of a parameter that reaches an error."""
 
-    A parabola through three points is lower than the middle one by at most an eighth of the second difference.
-    Four times as much is allowed.
-    """
-    if not 0 < i < errors.size - 1 or errors[i] > min(errors[i - 1], errors[i + 1]) or np.isinf(errors[i]):
-        return False
-    return bool(errors[i] - (errors[i - 1] + errors[i + 1] - 2 * errors[i]) / 2 <= target)
+    name = "target-error"
+    label = "the smallest value that reaches an error"
+    asked_by: tuple[str, ...] = ("target_error", "sought")
 
+    def finds(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return (options["sought"],) if "sought" in options else ()
 
-def _integers(least: int, largest: int, dense: float, step: float) -> Array:
-    """Integers from least to largest, geometric in `step` up to `dense` and in factors of 100 above."""
-    top = min(max(dense, 10.0 * least), float(largest))
-    count = max(2, int(np.ceil(np.log(top / least) / np.log(step))) + 1)
-    tail = np.geomspace(top, largest, 1 + int(np.ceil(np.log(largest / top) / np.log(100))))
-    return np.unique(np.round(np.concatenate([np.geomspace(least, top, count), tail])))
+    def level(self, known: Mapping[str, Any], name: str | None, options: Mapping[str, Any]) -> Level:
+        return level_of_search(known, name, options.get("sought", ""))
 
+    def options_at(self, level: Level) -> tuple[str, ...]:
+        return (*level.options, *self.asked_by)
 
-def _least(axis: Axis, target: float, parameter: str, unbounded: bool) -> tuple[float, float]:
-    """The smallest value that reaches the target, and the floor.
-
-    Raises:
-        ParameterError: for a target below the floor.
-        SolveError: if no value could be solved.
-    """
-    if np.isinf(axis.errors(axis.grid, COARSE)).all():
-        axis.solved(axis.grid[-1:], COARSE).or_raise()
-    floor, at = axis.floor()
-    value = replace(axis, grid=np.union1d(axis.grid, at)).first(target)
-    if value is None:
-        shown = int(at) if axis.integer else f"{at:.6g}"
-        where = f"approached as {parameter} grows" if unbounded and at == axis.grid[-1] else f"at {parameter} = {shown}"
-        allowed = f"must be at least the floor {floor!r}, the least e_icl over {parameter} at the rest of the setting"
-        raise ParameterError("target_error", target, f"{allowed} ({where})")
-    return value, floor
+    def ask(self, known: Mapping[str, Any], level: Level, *, model: Any = None, **options: Any) -> Any:
+        for name, other in (("sought", "target_error"), ("target_error", "sought")):
+            if name not in options:
+                raise ParameterError(other, options[other], f"must be given with --{name.replace('_', '-')}")
+        return smallest_value(known, level=level.name, model=model, **options)
 
 
-def smallest_size(
-    setting: Setting,
-    target: float,
-    parameter: str,
+def smallest_value(
+    point: Broadcasting | Mapping[str, Any],
+    target_error: float,
+    sought: str,
+    *,
     level: str | None = None,
     tolerance: float = 1e-7,
-    model: Model | None = None,
+    model: Any = None,
 ) -> Reached:
-    """The smallest P, N or K with e_icl <= target at everything else of `setting` (its own value is not used).
+    """The smallest P, N, K, alpha, nu or kappa with e_icl <= target_error at everything else of a point.
 
     Args:
-        setting: the experiment. Without a ridge, unless minimum_norm is set, P starts above D (D + 1).
-        target: e_icl to be reached.
-        parameter: "P", "N" or "K" (which ends at P, where every prompt may have its own task).
-        level: "finite-size" or "limit" (the ratios of integers); with K the limit, otherwise finite-size.
+        point: a `Setting` or `Ratios` whose own value of what is sought is not used, or its parameters by name.
+            Without a ridge, unless minimum_norm is set, P starts above D (D + 1), and alpha at its transition, 1.
+        target_error: e_icl to be reached.
+        sought: "P", "N" or "K" (which ends at P, where every prompt may have its own task) for raw numbers, "alpha",
+            "nu" or "kappa" (1e-6 to 1e12) for ratios.
+        level: "finite-size" or "limit" (for raw numbers the ratios of integers); with K the limit, otherwise
+            finite-size; ratios have the limit alone.
         tolerance: relative accuracy of the finite-size prompt averages.
-        model: lowered theories; by default the package's own.
+        model: as in `solve`.
 
     Returns:
-        `Reached`; where even the smallest size reaches the target, that size.
+        `Reached`; where even the smallest value reaches the target, that value.
 
     Raises:
         ParameterError: for a parameter or level that this cannot answer, or a target below the floor, which is named.
+        SolveError: if no value could be solved.
     """
-    wanted = check_real("target_error", target, positive=True)
-    if parameter not in SIZES:
-        raise ParameterError("for", parameter, f"must be {SIZES[0]}, {SIZES[1]} or {SIZES[2]} with raw numbers")
-    diverse = parameter == "K" or setting.K is not None
-    level = level or ("limit" if diverse else "finite-size")
-    if level not in ("finite-size", "limit"):
-        raise ParameterError("level", level, "must be finite-size or limit to find what reaches an error")
-    if diverse and level == "finite-size":
-        raise ParameterError("level", level, "must be limit to find what reaches an error with K tasks")
-    D, unique = setting.D, setting.ridge > 0 or setting.minimum_norm
-    dense = 1e3 * D
-    if parameter == "P":
-        least, largest = max(setting.K or 1, 1 if unique else setting.acting_weights + 1), LARGEST_SIZE
-        dense *= D
+    wanted = check_real("target_error", target_error, positive=True)
+    known = known_of(point)
+    if not isinstance(point, Mapping):
+        known.pop(sought, None)
+    elif sought in known:
+        raise ParameterError(sought, known[sought], "must not be given: it is what is found")
+    raw = "D" in known
+    if sought not in (SIZES if raw else RATIOS):
+        kind = "raw numbers" if raw else "ratios"
+        raise ParameterError("for", sought, f"must be {', '.join(SIZES if raw else RATIOS)} with {kind}")
+    one = point_of({**known, sought: _stand_in(sought, known)})
+    if one.shape:
+        raise ParameterError("point", f"grid of shape {one.shape}", "must be one point to find what reaches an error")
+    chosen = level_of_search(known, level, sought)
+
+    from replica_icl.numeric.questions.crossing import least_value
+
+    def solved(values: Any, accuracy: float) -> Solution:
+        at = point_of({**known, sought: values})
+        options = {"tolerance": accuracy} if "tolerance" in chosen.options else {}
+        return Errors().of_point(at, chosen, model=model, **options)
+
+    if isinstance(one, Setting):
+        axis = _sizes(one, sought, chosen.name, solved, tolerance)
     else:
-        least, largest = (2, LARGEST_SIZE) if parameter == "N" else (1, setting.P)
-    costly = parameter == "N" and level == "finite-size"  # every N has a prompt law of its own
-
-    def at(value: float) -> Setting:
-        sizes: dict[str, Any] = {parameter: int(value)}
-        return replace(setting, **sizes)
-
-    def solved(values: Array, accuracy: float) -> Solution:
-        return solve([at(x) for x in values], level=level, tolerance=accuracy, throw=False, model=model)
-
-    grid = _integers(least, largest, dense, 1.2 if costly else 1.1)
-    axis = Axis(grid, solved, integer=True, sections=3 if costly else 15, tolerance=tolerance)
-    value, floor = _least(axis, wanted, parameter, unbounded=parameter != "K")
-    solution = solve(at(value), level=level, tolerance=tolerance, model=model)
-    return Reached(parameter, int(value), wanted, floor, solution)
+        axis = _ratios(one, sought, solved)
+    value, floor = least_value(axis, wanted, sought, unbounded=sought != "K")
+    exact = int(value) if raw else float(value)
+    return Reached(sought, exact, wanted, floor, solved(exact, tolerance).or_raise())
 
 
-def smallest_ratio(point: Ratios, target: float, parameter: str, model: Model | None = None) -> Reached:
-    """The smallest alpha, nu or kappa with e_icl <= target in the limit, at the rest of one `point`.
+def _stand_in(sought: str, known: Mapping[str, Any]) -> Any:
+    """A value with which the rest of the parameters can be checked: a large one that everything allows."""
+    if sought == "K":
+        return 1
+    return LARGEST_SIZE if sought in SIZES else LARGEST_RATIO
 
-    The range is 1e-6 to 1e12; without a ridge, unless minimum_norm is set, alpha starts at its transition, 1.
+
+def level_of_search(known: Mapping[str, Any], name: str | None, sought: str) -> Level:
+    """The level at which a value is sought: the limit for ratios and with K tasks, otherwise finite size.
 
     Raises:
-        ParameterError: for an unknown parameter, a grid of points, or a target below the floor, which is named.
+        ParameterError: a level that cannot answer.
     """
-    wanted = check_real("target_error", target, positive=True)
-    if parameter not in RATIOS:
-        raise ParameterError("for", parameter, f"must be {RATIOS[0]}, {RATIOS[1]} or {RATIOS[2]} with ratios")
-    if point.shape:
-        raise ParameterError("alpha", f"grid of shape {point.shape}", "must be one point to find what reaches an error")
-    transition = parameter == "alpha" and point.lam == 0 and not point.minimum_norm
+    diverse = sought == "K" or "K" in known
+    chosen = level_of(known, name or ("limit" if diverse or "D" not in known else "finite-size"), {})
+    if chosen.name not in ("finite-size", "limit"):
+        raise ParameterError("level", name, "must be finite-size or limit to find what reaches an error")
+    if diverse and chosen.name == "finite-size":
+        raise ParameterError("level", name, "must be limit to find what reaches an error with K tasks")
+    return chosen
+
+
+def _sizes(one: Setting, sought: str, level: str, solved: Callable[[Any, float], Solution], tolerance: float) -> Axis:
+    """The axis of P, N or K."""
+    unique = one.ridge > 0 or one.minimum_norm
+    dense = 1e3 * one.D
+    if sought == "P":
+        least, largest = max(one.K or 1, 1 if unique else one.acting_weights + 1), LARGEST_SIZE
+        dense *= one.D
+    else:
+        least, largest = (2, LARGEST_SIZE) if sought == "N" else (1, one.P)
+    costly = sought == "N" and level == "finite-size"  # every N has a prompt law of its own
+
+    import numpy as np
+
+    from replica_icl.numeric.questions.crossing import Axis, integers
+
+    grid = integers(least, largest, dense, 1.2 if costly else 1.1)
+
+    def at(values: Any, accuracy: float) -> Solution:
+        return solved(values.astype(np.int64), accuracy)
+
+    return Axis(grid, at, integer=True, sections=3 if costly else 15, tolerance=tolerance)
+
+
+def _ratios(one: Ratios, sought: str, solved: Callable[[Any, float], Solution]) -> Axis:
+    """The axis of alpha, nu or kappa."""
+    transition = sought == "alpha" and one.lam == 0 and not one.minimum_norm
     least = 1.0 if transition else SMALLEST_RATIO
+
+    import numpy as np
+
+    from replica_icl.numeric.questions.crossing import Axis
+
     count = int(np.ceil(np.log(LARGEST_RATIO / least) / np.log(1.05)))
-
-    def at(value: Any) -> Ratios:
-        ratio: dict[str, Any] = {parameter: value}
-        return replace(point, **ratio)
-
-    def solved(values: Array, _: float) -> Solution:
-        return solve(at(values), throw=False, model=model)
-
-    axis = Axis(np.geomspace(least, LARGEST_RATIO, count), solved, integer=False)
-    value, floor = _least(axis, wanted, parameter, unbounded=True)
-    return Reached(parameter, float(value), wanted, floor, solve(at(value), model=model))
+    return Axis(np.geomspace(least, LARGEST_RATIO, count), solved, integer=False)

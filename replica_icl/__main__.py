@@ -1,0 +1,8 @@
+"""`python -m replica_icl` is `replica-icl`."""
+
+import sys
+
+from replica_icl.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""D, N and P as they are: fresh tasks with the full law of a prompt's norms, and the next order beside the saddle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from replica_icl.errors import ParameterError
+from replica_icl.setting import Setting
+
+if TYPE_CHECKING:
+    from replica_icl.numeric.solution import Solution
+
+
+class FiniteSize:
+    """Fresh tasks at finite size; values hold the next order of the free energy, a relative 1/D^2."""
+
+    name = "finite-size"
+    label = "finite size"
+    options: tuple[str, ...] = ("tolerance",)
+    whole_grids = True
+    bias = 0.1
+    log_z_bias = 0.005
+    neglects = "orders beyond a relative 1/D^2: `theory_error` estimates them"
+
+    def natural(self, known: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+        return "D" in known and "K" not in known and "tasks" not in options
+
+    def check(self, point: Any, options: dict[str, Any]) -> None:
+        if not isinstance(point, Setting):
+            raise ParameterError("level", self.name, "must be limit for ratios; other levels need raw numbers")
+        if point.K is not None:
+            raise ParameterError("K", point.K, "must be absent at level finite-size: it has fresh tasks")
+
+    def solve(self, point: Any, *, model: Any = None, tolerance: float = 1e-7, **options: Any) -> Solution:
+        from replica_icl.numeric.finite_size import solve_finite_size
+
+        found = solve_finite_size(list(point.points()), tolerance, model=model)
+        return (found if point.shape else found.point(0)).of(point)

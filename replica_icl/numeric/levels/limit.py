@@ -1,0 +1,39 @@
+"""D -> infinity at fixed ratios: fresh tasks, or K = kappa D tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from replica_icl.setting import Setting
+
+if TYPE_CHECKING:
+    from replica_icl.numeric.solution import Solution
+
+
+class Limit:
+    """The thermodynamic limit. A setting is solved at its ratios, with log Z at leading order in its D."""
+
+    name = "limit"
+    label = "limit"
+    options: tuple[str, ...] = ()
+    whole_grids = True
+    bias = 0.0  # granted nothing: it is meant to be off at finite D
+    log_z_bias = 0.0
+    neglects = "everything of relative order 1/D: 3 to 20 % at D = 20"
+
+    def natural(self, known: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+        return "D" not in known
+
+    def check(self, point: Any, options: dict[str, Any]) -> None:
+        """Every setting and every ratio has a limit."""
+
+    def solve(self, point: Any, *, model: Any = None, **options: Any) -> Solution:
+        from replica_icl.numeric.limit import solve_limit
+        from replica_icl.numeric.task_diversity import solve_task_diversity
+        from replica_icl.ratios import ratios
+
+        sized = isinstance(point, Setting)
+        at = ratios(point) if sized else point
+        solver = solve_limit if at.kappa is None else solve_task_diversity
+        return solver(at, point.D if sized else None, model=model).of(point)

@@ -1,0 +1,111 @@
+"""Every option of a solve or a question, declared once, and the one place that refuses an option that would not act.
+
+Levels of theory and questions declare the options that they take, by name. What is asked for beyond them is an error
+that names the option: an option that is silently dropped would be a wrong answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from replica_icl.errors import ParameterError
+from replica_icl.parameters import Parameter, is_array
+
+OPTIONS: Mapping[str, Parameter] = {
+    one.name: one
+    for one in (
+        Parameter("tolerance", "", "relative accuracy of averages over prompts", least=1e-11, most=0.1),
+        Parameter("tasks", "", "(K, D) task matrix: it fixes K", "array", metavar="FILE.npy"),
+        Parameter("shares", "", "fraction of the prompts of each task, (K,)", "array"),
+        Parameter("draws", "", "random task sets to average over (default 1)", "integer", 1, metavar="R"),
+        Parameter("seed", "", "seed of the random streams (default 0)", "integer", 0, metavar="S"),
+        Parameter("sphere", "", "drawn tasks have norm sqrt(D)", "flag"),
+        Parameter("usage", "", "of K tasks: equal (each used equally often) or random (one drawn per prompt)", "choice",
+                  choices=("equal", "random")),
+        Parameter("test_N", "", "context length of the test prompts (default: as trained)", "integer", 1),
+        Parameter("test_noise", "", "label noise of the test prompts (default: as trained)", metavar="RHO"),
+        Parameter("spread", "", "also the standard deviation from one sample to another", "flag"),
+        Parameter("optimal_ridge", "", "find the ridge of least test error", "flag"),
+        Parameter("target_error", "", "find the smallest value that reaches this e_icl, of --for", positive=True,
+                  metavar="E"),
+        Parameter("sought", "", "what --target-error is to find", "choice", metavar="WHICH",
+                  choices=("P", "N", "K", "alpha", "nu", "kappa")),
+    )
+}  # fmt: skip
+"""Options of `solve`; None stands for an option that was not given."""
+
+
+EXACT = ("dense", "dual", "cg")
+"""Algorithms that find the ground state."""
+TRAINERS = ("gradient-flow", "gd", "sgd", "momentum", "adam", "adamw")
+"""Algorithms that train towards it."""
+
+SIMULATION: Mapping[str, Parameter] = {
+    one.name: one
+    for one in (
+        Parameter("realisations", "", "disorder realisations (default 20)", "integer", 1, metavar="R"),
+        Parameter("seed", "", "seed of the random streams (default 0)", "integer", 0, metavar="S"),
+        Parameter("workers", "", "processes; results do not depend on it (default: chosen)", "integer", 1),
+        Parameter("algorithm", "", "dense, dual or cg (default: the cheapest exact one), or an optimiser", "choice",
+                  choices=(*EXACT, *TRAINERS)),
+        Parameter("prompts", "", "tokens (default) or sufficient (their exact statistics)", "choice",
+                  choices=("tokens", "sufficient")),
+        Parameter("law", "", "of tokens: gaussian (default), rademacher, uniform, student-t[:DOF], sparse[:DENSITY]",
+                  "text"),
+        Parameter("task_law", "", "of tasks (default: as --law)", "text", metavar="LAW"),
+        Parameter("usage", "", "of K tasks: random (one drawn per prompt) or equal (each used equally often)", "choice",
+                  choices=("equal", "random")),
+        Parameter("sphere", "", "drawn tasks have norm sqrt(D)", "flag"),
+        Parameter("epochs", "", "passes over the prompts (default 1000)", "integer", 1),
+        Parameter("learning_rate", "", "default 0.001 for adam and adamw, otherwise 0.05", positive=True,
+                  metavar="ETA"),
+        Parameter("batch", "", "prompts in a mini-batch (default: all)", "integer", 1),
+        Parameter("initial_scale", "", "standard deviation of the initial weights (default 0)", metavar="S"),
+        Parameter("inner", "", "inner dimension of separate W_Q and W_K (default: merged)", "integer", 1),
+    )
+}  # fmt: skip
+"""Options of `simulate`."""
+TRAINING = ("epochs", "learning_rate", "batch", "initial_scale", "inner")
+"""Options that need a trainer."""
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, checked.
+
+    Raises:
+        ParameterError: unknown option, or a value that it cannot have.
+    """
+    found = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name not in OPTIONS:
+            raise ParameterError(name, value, f"must be one of {', '.join(OPTIONS)}")
+        checked = OPTIONS[name].check(value)
+        if checked is not False:
+            found[name] = checked
+    return found
+
+
+def refuse_idle(
+    options: Mapping[str, Any], taken: Iterable[str], where: str, acts: Mapping[str, Iterable[str]]
+) -> None:
+    """Refuse the first option that would not act.
+
+    Args:
+        options: those given.
+        taken: names of those that act.
+        where: what was asked for, as in "at level limit".
+        acts: level -> names of the options that would act there.
+
+    Raises:
+        ParameterError: naming the option.
+    """
+    acting = tuple(taken)
+    for name, value in options.items():
+        if name not in acting:
+            levels = " or ".join(level for level, others in acts.items() if name in others)
+            advice = f"; it acts at level {levels}" if levels else ""
+            shown = "array" if is_array(value) else value
+            raise ParameterError(name, shown, f"must not be given {where}: it would not act{advice}")

@@ -101,18 +101,23 @@ def as_path(out: Any, name: str = "out") -> Path:
 
 
 def check_folder(out: Any) -> Path:
-    """A folder, made if need be, in which files can be written.
+    """A folder that need not exist yet, in which files can be written; it is left as it was.
 
     Raises:
-        ParameterError: (`out`) it cannot be made or written.
+        ParameterError: (`out`) no path, or it cannot be made or written.
     """
     folder = as_path(out)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise ParameterError("out", out, f"must be a folder that can be written ({error.strerror})") from None
+    finally:
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
     return folder
 
 

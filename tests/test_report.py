@@ -96,3 +96,14 @@ def test_simulations_of_the_report_are_found_again(
     paths = write_report(first, tmp_path, 0)
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_report(second, tmp_path, 0)] == before
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(published, "against_theory", lambda: pytest.fail("work was started"))
+    (tmp_path / "file").write_text("kept")
+    for out in (tmp_path / "file", "/proc/nothing"):
+        assert main(["published", "--out", str(out)]) == 2
+        assert f"--out {out}: must be a folder that can be written" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "kept"

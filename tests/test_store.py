@@ -126,3 +126,16 @@ def test_what_is_no_path_is_refused_by_name(out: object) -> None:
     with pytest.raises(ParameterError, match="must be the path of a file or folder") as caught:
         store.as_path(out)
     assert caught.value.parameter == "out"
+
+
+def test_a_folder_is_seen_to_be_writable_and_left_as_it_was(tmp_path: Path) -> None:
+    store.check_folder(tmp_path / "new" / "below")
+    assert list(tmp_path.iterdir()) == []
+    store.check_folder(tmp_path)
+    (tmp_path / "file").write_text("kept")
+    for out in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nothing"):
+        with pytest.raises(ParameterError, match="must be a folder that can be written") as caught:
+            store.check_folder(out)
+        assert caught.value.value == out
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "kept"

@@ -252,6 +252,23 @@ def test_current_file_is_used_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("fresh_loader")
+def test_stored_numbers_are_keyed_by_the_functions_and_not_by_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = loading.derivation_version.__wrapped__
+    current = version()
+    assert version() == current
+    text = Path(import_module("replica_icl.lowered.fresh_tasks").__file__).read_text()
+    functions = loading.functions_text(text)
+    assert "class Functions" in functions
+    assert "SOURCES" not in functions
+    assert loading.functions_text(text.replace("FINGERPRINT = '", "FINGERPRINT = 'other")) == functions
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "functions_text", lambda source: source.replace("xp.rational(1, 2)", "1"))
+        assert version() != current  # another function
+    monkeypatch.setattr(loading, "fingerprint", lambda sources: "of an edited source")
+    monkeypatch.setattr(loading, "code_version", lambda *parts: f"sources of {', '.join(parts)}")
+    assert version() == "sources of symbolic, model, theory, lowering"
+
+
 @pytest.mark.parametrize("missing", [False, True], ids=["stale", "missing"])
 def test_stale_or_missing_file_is_never_used(
     missing: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -264,7 +281,7 @@ def test_stale_or_missing_file_is_never_used(
     if not missing:
         monkeypatch.setattr(loading, "fingerprint", lambda sources: "another source")
     with caplog.at_level(logging.WARNING):
-        functions = loading.load(name)
+        functions = loading.load.__wrapped__(name)  # not kept for other tests
     assert functions.f(NUMPY, x=1.0, y=2.0).total == 3.0
     assert not hasattr(functions, "solution")
     assert "make lower" in caplog.text

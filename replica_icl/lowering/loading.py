@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from replica_icl.keys import code_version, digest
+
 PACKAGE = Path(__file__).resolve().parent.parent
 _log = logging.getLogger(__name__)
 
@@ -30,10 +32,10 @@ def fingerprint(sources: Iterable[str], package: Path = PACKAGE) -> str:
 
     What they import needs no second look: a file that one of them newly imports has changed it.
     """
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for source in sources:
-        digest.update(source.encode() + _digest(package / source))
-    return digest.hexdigest()
+        found.update(source.encode() + _digest(package / source))
+    return found.hexdigest()
 
 
 @cache
@@ -51,6 +53,30 @@ def load(theory: str) -> Any:
     except ModuleNotFoundError:
         _log.warning("no lowered functions of %s (run `make lower`); deriving them", theory)
     return derived(theory)
+
+
+@cache
+def derivation_version() -> str:
+    """A hash that names the lowered functions of all theories; numbers that are stored are keyed by it.
+
+    Of the text of the functions, so that a comment in a derivation makes no other derivation; while one of them is
+    stale or missing, of every source that it can be derived from.
+    """
+    texts = []
+    for theory in import_module("replica_icl.theory").THEORIES:
+        try:
+            module = import_module(f"replica_icl.lowered.{theory}")
+        except ModuleNotFoundError:
+            module = None
+        if module is None or fingerprint(module.SOURCES) != module.FINGERPRINT:
+            return code_version("symbolic", "model", "theory", "lowering")
+        texts.append(functions_text(Path(str(module.__file__)).read_text(encoding="utf-8")))
+    return digest(texts, 16)
+
+
+def functions_text(source: str) -> str:
+    """Of a generated file what is lowered, without the sources and their fingerprint."""
+    return source.partition("\nFINGERPRINT = ")[2].partition("\n")[2]
 
 
 def derived(theory: str, attention: Any = None) -> Any:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from replica_icl import __version__
-from replica_icl.keys import as_data, code_version, plain
+from replica_icl.keys import as_data, code_version, digest, plain
+from replica_icl.lowering.loading import derivation_version
 from replica_icl.plotting import style
 from replica_icl.plotting.manifest import manifest, named_figures, scripts_folder
 from replica_icl.setting import Setting, check_integer
@@ -29,11 +30,11 @@ from replica_icl.store import Cells, as_path, whole, write_whole
 Data = dict[str, Any]
 
 CODE = (
-    *("symbolic", "model", "theory", "lowering", "lowered", "numeric", "conventions", "ratios"),
+    *("lowering/loading", "lowering/model", "numeric", "conventions", "ratios"),
     *("setting", "parameters", "options", "simulator", "meeting", "keys"),
     *("plotting/agreement", "plotting/entries", "plotting/entry_tails", "plotting/task_points"),
 )
-"""Parts of the package that decide what is in a cell, besides the script."""
+"""Parts of the package that decide what is in a cell, besides the derivation and the script."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Run:
 
     def cell(self, what: str, compute: Callable[[], Mapping[str, Any]], **parameters: Any) -> Data:
         """A piece of data that is computed once: keyed by its name, parameters, the seed and the package's source."""
-        code = code_version(*CODE)
+        code = digest([code_version(*CODE), derivation_version()], 16)
         script = (scripts_folder() / f"{self.name}.py").read_text(encoding="utf-8")
         made = {"figure": self.name, "what": what, "seed": self.seed, "code": code, "script": script}
         _log.info("%s: %s %s", self.name, what, parameters or "")

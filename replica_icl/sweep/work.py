@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from replica_icl.errors import ReplicaICLError, WorkerError
-from replica_icl.keys import code_version, plain
+from replica_icl.keys import code_version, digest, plain
+from replica_icl.lowering.loading import derivation_version
 from replica_icl.numeric.levels import level_named
 from replica_icl.numeric.solve import solve
 from replica_icl.parameters import RATIOS
@@ -31,11 +32,20 @@ Description = dict[str, Any]
 BLOCK = 500
 """Points of a theory cell: enough for grids to be solved at once, few enough to lose little."""
 
-DERIVATION = ("symbolic", "model", "theory", "lowering", "lowered")
-"""What the equations come from: a changed forward pass is another theory, though no solver has changed."""
+CHECKED = ("setting", "parameters", "options", "keys", "sweep/work")
+THEORY_CODE = ("lowering/loading", "lowering/model", "numeric", "ratios", *CHECKED)
+SIMULATION_CODE = ("simulator", *CHECKED)
+"""Parts of the package that decide what is in a cell: checks, solvers, simulator."""
 
-THEORY_CODE = (*DERIVATION, "numeric", "ratios", "setting", "parameters", "options", "keys", "sweep/work")
-SIMULATION_CODE = ("simulator", "setting", "parameters", "options", "keys", "sweep/work")
+
+def theory_version() -> str:
+    """Of what computes a number of theory: the solvers, and the derivation whose functions they solve."""
+    return digest([code_version(*THEORY_CODE), derivation_version()], 16)
+
+
+def simulation_version() -> str:
+    """Of what computes a simulated number."""
+    return code_version(*SIMULATION_CODE)
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ def _point(values: Mapping[str, Any]) -> Point:
 def tasks_of(grid: Grid) -> Iterator[Task]:
     """The cells of a grid: theory in blocks, levels that take no grid and simulation point by point."""
     if grid.theory is not None:
-        code = code_version(*THEORY_CODE)
+        code = theory_version()
         for level in map(level_named, grid.theory.levels):
             options = grid.theory.options_of(level)
             blocks = _blocks(grid.points) if level.whole_grids else ((i,) for i in range(len(grid.points)))
@@ -76,7 +86,7 @@ def tasks_of(grid: Grid) -> Iterator[Task]:
                 described = {"kind": "theory", "level": level.name, "points": points, "options": options}
                 yield Task({**described, "code": code}, block)
     if grid.simulation is not None:
-        code, options = code_version(*SIMULATION_CODE), plain(grid.simulation)
+        code, options = simulation_version(), plain(grid.simulation)
         for i, setting in enumerate(grid.settings):
             yield Task({"kind": "simulation", "point": plain(setting), "options": options, "code": code}, (i,))
 
@@ -117,11 +127,11 @@ def compute(described: Description) -> dict[str, Any]:
         WorkerError: the source here is not what the description names: on a cluster of another version, or edited
             while a sweep was running.
     """
-    values, code = {
-        "theory": (_theory, THEORY_CODE),
-        "simulation": (_simulation, SIMULATION_CODE),
+    values, version = {
+        "theory": (_theory, theory_version),
+        "simulation": (_simulation, simulation_version),
     }[described["kind"]]
-    if described["code"] != code_version(*code):
+    if described["code"] != version():
         raise WorkerError("the process that computes a cell has another version of replica_icl than this one")
     with one_thread():
         return values(described)

@@ -165,7 +165,8 @@ def test_only_what_is_new_is_computed_and_nothing_old_is_taken_for_it(
         assert calls.count("simulation") == new, name
     with monkeypatch.context() as patch:
         calls = counted(patch)
-        patch.setattr(work, "code_version", lambda *parts: "another program")
+        patch.setattr(work, "derivation_version", lambda: "another derivation")
+        patch.setattr(work, "simulation_version", lambda: "another simulator")
         run_sweep(grid, out, executor="serial")
     assert len(calls) == len(list(tasks_of(grid)))
 

@@ -30,6 +30,12 @@ GROUND = (*ACCURATE, "u", "contrast", "replicon")
 POINT = Setting(D=20, N=40, P=300, ridge=0.02, noise=0.1)
 
 
+def at_saddle(point: Any, **how: Any) -> Solution:
+    """`solve` without the next order: the saddle point by itself."""
+    solution = solve(point, **how)
+    return replace(solution, values=solution.saddle)
+
+
 def setting_of(row: dict[str, Any]) -> Setting:
     return Setting(**{name: row[name] for name in FIELDS if name in row})
 
@@ -64,7 +70,7 @@ def assert_has_no_values(solution: Solution) -> None:
 @pytest.mark.parametrize("row", REFERENCES["finite_size"], ids=lambda r: f"D={r['D']} N={r['N']} P={r['P']}")
 def test_references_are_reproduced_to_the_digits_given(row: dict[str, Any]) -> None:
     """Half a unit of the last digit that is claimed."""
-    solution = solve(setting_of(row), tolerance=1e-7 if row["digits"] <= 6 else 1e-11)
+    solution = at_saddle(setting_of(row), tolerance=1e-7 if row["digits"] <= 6 else 1e-11)
     values = {name: value for name, value in row.items() if name not in (*FIELDS, "digits")}
     assert {"e_icl", "m"} <= set(values)
     for name, value in values.items():
@@ -78,8 +84,8 @@ def test_the_stability_of_one_block_alone_is_not_enough() -> None:
     row = REFERENCES["stability"]
     D, P = row["D"], row["P"]
     setting = setting_of(row)
-    assert solve(setting).replicon == pytest.approx(row["replicon"], abs=5e-5)
-    warm = solve(replace(setting, beta=float(P)))  # b = beta / P = 1
+    assert at_saddle(setting).replicon == pytest.approx(row["replicon"], abs=5e-5)
+    warm = at_saddle(replace(setting, beta=float(P)))  # b = beta / P = 1
     nodes = prompt_nodes(LINEAR_ATTENTION, D, row["N"], 0.0, 1e-7, 1e6)
     v, v_u = warm.V, warm.V_u
 
@@ -149,7 +155,7 @@ def test_a_saddle_typed_in_by_hand_is_the_solution(P: int) -> None:
     """Nothing shared: Gauss-Laguerre product rule, all five parameters at once, gradient of log Z itself."""
     setting = Setting(D=12, N=24, P=P, ridge=0.05, beta=1000.0)
     found = hand_typed_saddle(setting, order=16, start=(0.5, 0.4, 0.3, 0.02, 0.03))
-    solution = solve(setting)
+    solution = at_saddle(setting)
     for name, value in found.items():
         assert getattr(solution, name) == pytest.approx(value, rel=2e-6), name
 
@@ -161,7 +167,7 @@ def test_a_saddle_typed_in_by_hand_is_the_solution(P: int) -> None:
 def test_ridges_down_to_a_tenth_of_a_billionth_converge_on_both_sides(P: int) -> None:
     """The change of e_icl from one ridge to the next shrinks with the ridge itself: a regular limit."""
     ridges = (1e-4, 1e-6, 1e-8, 1e-10)
-    solutions = [solve(Setting(D=10, N=20, P=P, ridge=ridge)) for ridge in ridges]
+    solutions = [at_saddle(Setting(D=10, N=20, P=P, ridge=ridge)) for ridge in ridges]
     assert all(solution.residual < TOLERANCE for solution in solutions)
     errors = [solution.e_icl for solution in solutions]
     assert abs(errors[1] - errors[0]) < 0.05 * errors[-1]
@@ -172,7 +178,7 @@ def test_ridges_down_to_a_tenth_of_a_billionth_converge_on_both_sides(P: int) ->
 def test_minimum_norm_is_the_limit_of_vanishing_ridge() -> None:
     for noise in (0.0, 0.1):
         setting = Setting(D=12, N=40, P=80, ridge=0.0, noise=noise, minimum_norm=True)
-        exact, vanishing = solve(setting), solve(replace(setting, ridge=1e-10))
+        exact, vanishing = at_saddle(setting), at_saddle(replace(setting, ridge=1e-10))
         assert exact.train_error == 0
         assert vanishing.train_error < 1e-15
         for name in ("e_icl", "m", "q", "u", "contrast", "replicon"):
@@ -181,7 +187,7 @@ def test_minimum_norm_is_the_limit_of_vanishing_ridge() -> None:
 
 def test_without_ridge_above_the_transition_the_solution_is_least_squares() -> None:
     setting = Setting(D=10, N=20, P=300, ridge=0.0)
-    exact, vanishing = solve(setting), solve(replace(setting, ridge=1e-11))
+    exact, vanishing = at_saddle(setting), at_saddle(replace(setting, ridge=1e-11))
     for name in GROUND:
         assert getattr(vanishing, name) == pytest.approx(getattr(exact, name), rel=1e-6), name
 
@@ -190,7 +196,7 @@ def test_without_ridge_above_the_transition_the_solution_is_least_squares() -> N
 def test_an_infinite_ridge_leaves_the_variance_of_the_target(noise: float) -> None:
     """W = h / lambda_0 to first order, E h_ii = 1/D: m = 1/(D lambda_0), e_icl = 1 + rho - 2 m."""
     setting = Setting(D=10, N=20, P=200, ridge=1e5, noise=noise)
-    solution = solve(setting)
+    solution = at_saddle(setting)
     m = 1 / (setting.D * setting.ridge)
     assert solution.m == pytest.approx(m, rel=1e-4)
     assert solution.e_icl - (1 + noise) == pytest.approx(-2 * m, rel=1e-2, abs=1e-7)
@@ -203,7 +209,7 @@ def test_the_difference_from_the_limit_decays_like_inverse_dimension(alpha: floa
     """D = 50 .. 800 at fixed ratios: doubling D halves the difference, up to the next order."""
     point = Ratios(alpha=alpha, nu=2.0, lam=0.2, noise=noise, beta_tilde=5.0)
     sizes = (50, 100, 200, 400, 800)
-    grid, limit = solve([setting_at(point, D) for D in sizes], tolerance=1e-9), solve(point)
+    grid, limit = at_saddle([setting_at(point, D) for D in sizes], tolerance=1e-9), at_saddle(point)
     for name in ("e_icl", "train_error", "m", "q", "V", "e_gibbs", "train_gibbs"):
         difference = getattr(grid, name) - getattr(limit, name)
         assert (difference != 0).all(), name
@@ -214,7 +220,7 @@ def test_the_difference_from_the_limit_decays_like_inverse_dimension(alpha: floa
 
 def test_a_dimension_of_ten_thousand_is_the_limit_to_a_thousandth() -> None:
     point = Ratios(alpha=2.0, nu=2.0, lam=0.2)
-    big, limit = solve(setting_at(point, 10_000)), solve(point)
+    big, limit = at_saddle(setting_at(point, 10_000)), at_saddle(point)
     for name in (*ACCURATE, "contrast", "replicon"):
         assert getattr(big, name) == pytest.approx(getattr(limit, name), rel=1e-3), name
 
@@ -225,27 +231,27 @@ def test_a_dimension_of_ten_thousand_is_the_limit_to_a_thousandth() -> None:
 def test_a_grid_is_its_points_in_the_order_given() -> None:
     settings = random_settings(8, seed=1)
     settings += [replace(s, P=2 * s.P) for s in settings[:3]] + [replace(settings[0], beta=100.0)]
-    grid = solve(settings)
+    grid = at_saddle(settings)
     assert grid.e_icl.shape == (len(settings),)
     for i, setting in enumerate(settings):
-        point = solve(setting)
+        point = at_saddle(setting)
         assert isinstance(point.e_icl, float)
         assert point.status is Status.CONVERGED
         for name in ACCURATE:
             assert getattr(grid, name)[i] == pytest.approx(getattr(point, name), rel=2e-7), name
     assert np.isnan(grid.V[:-1]).all()
-    assert grid.V[-1] == pytest.approx(solve(settings[-1]).V, rel=1e-6)
+    assert grid.V[-1] == pytest.approx(at_saddle(settings[-1]).V, rel=1e-6)
 
 
 def test_an_empty_grid_is_an_empty_solution() -> None:
-    assert solve([settings for settings in ()], throw=False).e_icl.shape == (0,)
+    assert at_saddle(Setting(D=10, N=20, P=[], ridge=0.1), throw=False).e_icl.shape == (0,)
 
 
 def test_the_grid_of_the_contrast_ratio_converges_everywhere() -> None:
     """Li et al., Fig. 4(a): 50 values of N from 2 to 100, 50 of P from 20 to 1000, D = 20, lambda_0 = 1."""
     contexts, prompts = np.arange(2, 101, 2), np.arange(20, 1001, 20)
     settings = [Setting(D=20, N=int(N), P=int(P), ridge=1.0) for N in contexts for P in prompts]
-    grid = solve(settings, throw=False)
+    grid = at_saddle(settings, throw=False)
     assert len(settings) == 2500
     assert (grid.status == Status.CONVERGED).all()
     assert grid.residual.max() < TOLERANCE
@@ -255,7 +261,7 @@ def test_the_grid_of_the_contrast_ratio_converges_everywhere() -> None:
     # Longer contexts are better, except with P = 20 prompts: there they shrink |c|^2 more than they help.
     assert (np.diff(grid.e_icl.reshape(50, 50)[1:, 1:], axis=0) < 0).all()
     for index in (0, 49, 1275, 2450, 2499):
-        accurate = solve(settings[index], tolerance=1e-8)
+        accurate = at_saddle(settings[index], tolerance=1e-8)
         for name in ("e_icl", "m"):
             assert getattr(grid, name)[index] == pytest.approx(getattr(accurate, name), rel=1e-6), name
 
@@ -274,13 +280,13 @@ def test_the_gibbs_training_error_is_the_derivative_at_fixed_beta_times_ridge(se
 
     def log_z(h: float) -> float:
         beta = setting.beta * (1 + h)
-        return solve(replace(setting, beta=beta, ridge=product / beta), tolerance=1e-10).log_Z
+        return at_saddle(replace(setting, beta=beta, ridge=product / beta), tolerance=1e-10).log_Z
 
     def slope(h: float) -> float:
         return (log_z(h) - log_z(-h)) / (2 * h * setting.beta)
 
     extrapolated = (4 * slope(0.01) - slope(0.02)) / 3
-    assert extrapolated == pytest.approx(-solve(setting, tolerance=1e-10).train_gibbs / 2, rel=1e-6)
+    assert extrapolated == pytest.approx(-at_saddle(setting, tolerance=1e-10).train_gibbs / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -291,8 +297,8 @@ def test_the_mean_energy_is_the_ground_state_and_half_a_temperature_per_weight(s
     E_0 + (D^2 + D) / (2 beta) atanh(h) / h.
     """
     (setting,) = random_settings(1, seed=200 + seed, beta=500.0)
-    solution, h = solve(setting), 0.1
-    up, down = (solve(replace(setting, beta=setting.beta * (1 + sign * h))).log_Z for sign in (1, -1))
+    solution, h = at_saddle(setting), 0.1
+    up, down = (at_saddle(replace(setting, beta=setting.beta * (1 + sign * h))).log_Z for sign in (1, -1))
     ground = solution.train_error / 2 + setting.ridge * (setting.D * solution.q + solution.u) / 2
     thermal = setting.acting_weights / (2 * setting.beta) * math.atanh(h) / h
     assert -(up - down) / (2 * h * setting.beta) == pytest.approx(ground + thermal, rel=1e-7)
@@ -300,7 +306,7 @@ def test_the_mean_energy_is_the_ground_state_and_half_a_temperature_per_weight(s
 
 def test_temperature_moves_nothing_but_the_fluctuations() -> None:
     """m, q, u and the ground state's errors are the same at every beta; V and V_u are proportional to 1/beta."""
-    cold, hot, frozen = (solve(replace(POINT, beta=beta)) for beta in (1e5, 10.0, math.inf))
+    cold, hot, frozen = (at_saddle(replace(POINT, beta=beta)) for beta in (1e5, 10.0, math.inf))
     for name in GROUND:
         assert getattr(hot, name) == pytest.approx(getattr(cold, name), rel=1e-13), name
         assert getattr(hot, name) == pytest.approx(getattr(frozen, name), rel=1e-13), name
@@ -333,13 +339,13 @@ def test_labels_and_weights_rescale_together() -> None:
     scaled = replace(POINT, noise=k**2 * POINT.noise)
     ridges = np.array([[k**2 * POINT.ridge, k**4 * POINT.ridge]])
     found = solve_finite_size([scaled], block_ridges=ridges, model=changed(scalars=scalars)).point(0)
-    own = solve(POINT)
+    own = at_saddle(POINT)
     for name, power in {"m": 0, "q": 0, "u": -2, "e_icl": 2, "train_error": 2, "replicon": 0}.items():
         assert getattr(found, name) == pytest.approx(k**power * getattr(own, name), rel=1e-6), name
 
 
 def test_more_label_noise_is_a_larger_error() -> None:
-    grid = solve([replace(POINT, noise=noise) for noise in (0.0, 0.05, 0.2, 0.8)])
+    grid = at_saddle([replace(POINT, noise=noise) for noise in (0.0, 0.05, 0.2, 0.8)])
     assert (np.diff(grid.e_icl) > 0).all()
     assert (np.diff(grid.m) < 0).all()
 
@@ -349,13 +355,13 @@ def test_more_label_noise_is_a_larger_error() -> None:
 
 def test_results_are_as_accurate_as_asked_for_and_no_rule_is_exact() -> None:
     settings = random_settings(6, seed=4)
-    exact = solve(settings, tolerance=1e-9)
+    exact = at_saddle(settings, tolerance=1e-9)
     for tolerance in (1e-3, 1e-5, 1e-7):
-        rough = solve(settings, tolerance=tolerance)
+        rough = at_saddle(settings, tolerance=tolerance)
         for name in ACCURATE:
             error = np.abs(getattr(rough, name) / getattr(exact, name) - 1)
             assert (error < tolerance).all(), (name, tolerance)
-    assert np.abs(solve(settings, tolerance=1e-3).e_icl / exact.e_icl - 1).max() > 1e-9
+    assert np.abs(at_saddle(settings, tolerance=1e-3).e_icl / exact.e_icl - 1).max() > 1e-9
 
 
 def test_a_rule_that_its_check_contradicts_is_no_solution(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,12 +373,12 @@ def test_a_rule_that_its_check_contradicts_is_no_solution(monkeypatch: pytest.Mo
             prompt_nodes(model, D, N, noise, 1e-7, 10.0) if check else mean_prompt(model, D, N, noise)
         ),
     )
-    solution = solve(POINT, throw=False)
+    solution = at_saddle(POINT, throw=False)
     assert solution.residual < TOLERANCE
     assert solution.status is Status.MAX_ITERATIONS
     assert_has_no_values(solution)
     with pytest.raises(SolveError, match="finite-size solve ended with status max_iterations"):
-        solve(POINT)
+        at_saddle(POINT)
 
 
 def test_equations_that_do_not_balance_are_out_of_iterations() -> None:
@@ -421,7 +427,7 @@ def test_a_root_that_is_not_stable_is_inadmissible() -> None:
 def test_the_ridgeless_transition_is_singular_and_its_neighbours_are_not() -> None:
     D = 10
     settings = [Setting(D=D, N=20, P=D * (D + 1) + step, ridge=0.0, minimum_norm=True) for step in (-1, 0, 1)]
-    grid = solve(settings, throw=False)
+    grid = at_saddle(settings, throw=False)
     assert grid.status.tolist() == [Status.CONVERGED, Status.SINGULAR, Status.CONVERGED]
     assert np.isfinite(grid.e_icl).tolist() == [True, False, True]
     assert grid.e_icl[0] > 10
@@ -430,23 +436,23 @@ def test_the_ridgeless_transition_is_singular_and_its_neighbours_are_not() -> No
 
 def test_failed_points_leave_their_neighbours_alone() -> None:
     settings = [POINT, replace(POINT, P=420, ridge=0.0), replace(POINT, P=500)]
-    grid = solve(settings, throw=False)
+    grid = at_saddle(settings, throw=False)
     assert grid.status.tolist() == [Status.CONVERGED, Status.SINGULAR, Status.CONVERGED]
-    assert grid.e_icl[2] == pytest.approx(solve(settings[2]).e_icl, rel=2e-7)
+    assert grid.e_icl[2] == pytest.approx(at_saddle(settings[2]).e_icl, rel=2e-7)
     with pytest.raises(SolveError, match=r"singular \(1 of 3 points\)"):
-        solve(settings)
+        at_saddle(settings)
 
 
 def test_finite_task_diversity_is_refused_by_name() -> None:
     with pytest.raises(ParameterError, match="fresh tasks") as caught:
-        solve(replace(POINT, K=5))
+        at_saddle(replace(POINT, K=5), level="finite-size")
     assert caught.value.parameter == "K"
 
 
 def test_nodes_of_the_solver_are_read_and_not_changed() -> None:
     nodes = prompt_nodes(LINEAR_ATTENTION, POINT.D, POINT.N, POINT.noise, 1e-7, 10.0)
     before = [x.copy() for x in (*nodes.scalars, nodes.weights)]
-    solve([POINT, replace(POINT, P=600)])
+    at_saddle([POINT, replace(POINT, P=600)])
     assert isinstance(nodes, PromptNodes)
     for old, new in zip(before, (*nodes.scalars, nodes.weights), strict=True):
         np.testing.assert_array_equal(old, new)

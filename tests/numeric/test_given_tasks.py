@@ -209,5 +209,5 @@ def test_what_this_level_does_not_cover_is_refused() -> None:
             solve(setting, level="given-tasks")
         assert caught.value.parameter == name
     with pytest.raises(ParameterError) as caught:
-        solve(SETTING, tasks=np.ones((5, 8)))
+        solve(SETTING, tasks=np.ones((5, 8)), level="limit")
     assert caught.value.parameter == "tasks"

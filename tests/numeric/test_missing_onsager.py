@@ -13,8 +13,8 @@ import pytest
 from replica_icl.errors import SolveError
 from replica_icl.lowering.model import LINEAR_ATTENTION
 from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.missing_onsager import effective_ridges, solve_without_reaction
-from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting
 
 BLOCKS = LINEAR_ATTENTION.missing_onsager.BLOCKS
@@ -125,7 +125,7 @@ def test_the_published_iteration_ends_at_the_ground_state_of_reduced_ridges() ->
 )
 def test_theory_agrees_with_the_fixed_points_of_many_instances(setting: Setting) -> None:
     """200 instances, at ridges where each has a fixed point; its shift from the ground state is as predicted, too."""
-    theory, ground = solve_without_reaction([setting]), solve(setting)
+    theory, ground = solve_without_reaction([setting]), solve_finite_size([setting]).point(0)
     found: dict[str, list[tuple[float, float]]] = {"e_icl": [], "m": [], "q": []}
     for seed in range(20):
         glass = instances(setting, 10, seed)
@@ -156,7 +156,7 @@ def test_a_large_ridge_is_reduced_by_the_sum_of_squared_couplings_over_it(noise:
     sem = squares.std(axis=0, ddof=1) / math.sqrt(len(squares))
     reduction = (setting.ridge - np.array(effective_ridges(setting))) * setting.ridge
     assert (np.abs(reduction - squares.mean(axis=0)) < Z_MAX * sem + 0.01 * squares.mean(axis=0)).all()
-    theory, ground = solve_without_reaction([setting]), solve(setting)
+    theory, ground = solve_without_reaction([setting]), solve_finite_size([setting]).point(0)
     for name in ("e_icl", "m", "q", "train_error"):
         assert getattr(theory, name)[0] == pytest.approx(getattr(ground, name), rel=1e-6), name
 

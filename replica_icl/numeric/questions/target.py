@@ -128,14 +128,13 @@ def smallest_value(
     """
     wanted = check_real("target_error", target_error, positive=True)
     known = known_of(point)
-    if not isinstance(point, Mapping):
-        known.pop(sought, None)
-    elif sought in known:
-        raise ParameterError(sought, known[sought], "must not be given: it is what is found")
     raw = "D" in known
     if sought not in (SIZES if raw else RATIOS):
         kind = "raw numbers" if raw else "ratios"
         raise ParameterError("for", sought, f"must be {', '.join(SIZES if raw else RATIOS)} with {kind}")
+    if isinstance(point, Mapping) and sought in known:
+        raise ParameterError(sought, known[sought], "must not be given: it is what is found")
+    known.pop(sought, None)
     one = point_of({**known, sought: _stand_in(sought, known)})
     if one.shape:
         raise ParameterError("point", f"grid of shape {one.shape}", "must be one point to find what reaches an error")

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from replica_icl import ParameterError, Setting, solve
-from replica_icl.numeric.questions.optimal_ridge import optimal_ridge, transfer_error
+from replica_icl.errors import SolveError
+from replica_icl.numeric.finite_size import solve_finite_size
+from replica_icl.numeric.questions.optimal_ridge import optimal_ridge
+from replica_icl.numeric.questions.search import least
+from replica_icl.numeric.questions.transfer import transfer_error
 from replica_icl.ratios import Ratios
 from replica_icl.simulator.observables import icl_error
 from replica_icl.simulator.realisation import realise
@@ -71,16 +75,66 @@ def test_other_test_contexts_need_the_finite_size_level() -> None:
 
 def test_the_estimated_error_has_the_size_of_what_is_seen() -> None:
     """Measured with 1500 realisations at D = 10, N = 20, P = 90, ridge 1e-3: train_error 11 +- 2 % off, e_icl 2 %."""
-    solution = solve(Setting(D=10, N=20, P=90, ridge=1e-3))
+    solution = solve_finite_size([Setting(D=10, N=20, P=90, ridge=1e-3)]).point(0)
+    assert solution.theory_error is not None
     assert 0.05 < solution.theory_error["train_error"] / solution.train_error < 0.3
     assert 0.005 < solution.theory_error["e_icl"] / solution.e_icl < 0.05
 
 
 def test_the_estimated_error_falls_like_the_inverse_number_of_weights() -> None:
     settings = [Setting(D=D, N=2 * D, P=2 * D**2, ridge=1 / D) for D in (50, 100, 200, 400)]
-    solution = solve(settings)
+    solution = solve_finite_size(settings)
+    assert solution.theory_error is not None
     for name in ("e_icl", "train_error", "q"):
-        relative = solution.theory_error[name] / getattr(solution, name)
+        relative = solution.theory_error[name] / solution[name]
         ratios = relative[:-1] / relative[1:]
         assert np.all(np.abs(ratios - 4) < 0.6), name
         assert abs(ratios[-1] - 4) < abs(ratios[0] - 4)
+
+
+def test_the_lowest_of_several_minima_is_found_and_narrowed_down() -> None:
+    """Two valleys, the deeper one narrow: the scan must see it, and the sections must end at its bottom."""
+
+    def errors(x: np.ndarray) -> np.ndarray:
+        return 1 - 0.5 * np.exp(-((x - 4) ** 2)) - 0.6 * np.exp(-(((x + 3.3) / 0.5) ** 2))
+
+    x, interior = least(errors, -18.0, 7.0)
+    assert interior
+    assert x == pytest.approx(-3.3, abs=1e-4)
+    x, interior = least(lambda x: np.where(x > 0, np.nan, -x), -2.0, 5.0)
+    assert (x, interior) == (pytest.approx(0, abs=0.2), True)
+    assert least(lambda x: -x, -2.0, 5.0) == (5.0, False)
+    with pytest.raises(SolveError, match="could be solved"):
+        least(lambda x: x * np.nan, -2.0, 5.0)
+
+
+def test_the_best_ridge_of_the_limit_is_where_the_error_is_stationary() -> None:
+    point = Ratios(alpha=2.0, nu=2.0, lam=1.0, noise=0.25)
+    best = optimal_ridge(point)
+    assert (best.parameter, best.interior) == ("lam", True)
+    around = solve(replace(point, lam=best.value * np.array([0.99, 1.0, 1.01]))).e_icl
+    assert around[1] < around[0]
+    assert around[1] < around[2]
+    assert best.to_dict()["optimal_lam"] == best.value
+    diverse = optimal_ridge(replace(point, kappa=0.7))
+    assert np.all(
+        solve(replace(point, kappa=0.7, lam=diverse.value * np.array([0.8, 1.25]))).e_icl > diverse.test_error
+    )
+
+
+def test_what_does_not_act_on_the_best_ridge_is_refused() -> None:
+    known = {"D": 10, "N": 20, "P": 300, "noise": 0.25}
+    for more, options, name in (
+        ({"ridge": 0.1}, {}, "ridge"),
+        ({"beta": 9.0}, {}, "beta"),
+        ({"minimum_norm": True}, {}, "minimum_norm"),
+        ({}, {"draws": 3}, "draws"),
+        ({}, {"level": "limit", "test_N": 9}, "test_N"),
+        ({"N": [20, 30]}, {}, "point"),
+    ):
+        with pytest.raises(ParameterError) as caught:
+            optimal_ridge({**known, **more}, **options)
+        assert caught.value.parameter == name
+    for bad in (3, None):
+        with pytest.raises(ParameterError, match="must be a Setting or Ratios"):
+            optimal_ridge(bad)

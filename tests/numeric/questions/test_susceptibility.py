@@ -75,7 +75,7 @@ def test_the_smallest_stability_eigenvalue_is_that_of_both_blocks() -> None:
     """Of I - X written out, in the units of its definition; the entry of the tokens alone is far off."""
     D, N, P = 20, 40, 420
     setting = Setting(D=D, N=N, P=P, ridge=1e-6, beta=float(P))
-    solution = solve(setting)
+    solution = solve_finite_size([setting]).point(0)
     nodes = prompt_nodes(LINEAR_ATTENTION, D, N, 0.0, 1e-8, 1e4)
     V, V_u = solution.V, solution.V_u
 

@@ -128,7 +128,7 @@ def gibbs_errors(
         overlap = 2 * float(np.einsum("ij,ij->", np.tril(inverse), metric)) - float(diagonal @ np.diag(metric))
         test = (features.D * float(moments.sum()) - overlap) / ridge
         training = features.P - features.P * ridge * float(diagonal.sum())
-    at_rest = icl_error(ground.W, N, noise, law)
+    at_rest = icl_error(ground.W, N, noise, law, D=len(ground.W) - 1)
     return GibbsErrors(at_rest + test / value, ground.training_error + training / value)
 
 

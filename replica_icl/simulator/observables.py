@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from replica_icl.errors import ParameterError
 from replica_icl.setting import Setting, check_integer, check_real
 from replica_icl.simulator.attention import check_weights, predictions, prompt_matrix
 from replica_icl.simulator.features import FeatureSource
@@ -84,28 +85,30 @@ def context_moments(D: int, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIA
     """
     D, N = check_integer("D", D, 1), check_integer("N", N, 1)
     rho = check_real("noise", noise)
+    if not isinstance(law, PromptLaw):
+        raise ParameterError("law", law, "must be a PromptLaw, e.g. PromptLaw.of(law='rademacher')")
     kappa, kappa_w = law.tokens.excess, law.tasks.excess
     moments = np.full(D + 1, (1 + (D + 1 + kappa) / N + rho * D / N) / D)
     moments[D] = (1 + 2 / N) * (1 + (2 + kappa_w) / D + 2 * rho + rho**2) + kappa * (3 + kappa_w) / (N * D)
     return moments
 
 
-def icl_error(W: ArrayLike, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIAN_PROMPTS) -> float:
+def icl_error(W: ArrayLike, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIAN_PROMPTS, *, D: int) -> float:
     """e_ICL, mean squared error on prompts with new tasks, w ~ N(0, I) or of the law, exact for any W.
 
     e = 1 + rho - 2 tr(W_DD)/D + tr(W W^T G) over the acting columns of W.
 
     Args:
-        W: shape (D+1, D+1), first index context side; D is inferred, the last column is ignored.
+        W: shape (D+1, D+1), first index context side; the last column is ignored.
         N: context length of the test prompts, >= 1.
         noise: label noise rho of the test prompts, on context labels and target.
         law: of the test prompts and their tasks.
+        D: token dimension; asked for, since a token block of shape (D, D) looks like the weights of D - 1.
 
     Raises:
-        ParameterError: bad W, N or noise.
+        ParameterError: bad W, N, noise, D or law.
     """
-    matrix = check_weights(W)
-    D = len(matrix) - 1
+    matrix = check_weights(W, check_integer("D", D, 2))
     moments = context_moments(D, N, noise, law)
     acting = matrix[:, :D]
     return float(1 + noise - 2 * np.trace(acting) / D + moments @ np.sum(acting**2, axis=1))

@@ -124,7 +124,7 @@ def observe(setting: Setting, instance: Instance, ground: GroundState | Trajecto
     For fresh tasks the law of the training tasks is that of new ones, so e_idg is e_icl.
     """
     N, noise = setting.N, setting.noise
-    e_icl = icl_error(ground.W, N, noise, instance.law)
+    e_icl = icl_error(ground.W, N, noise, instance.law, D=setting.D)
     overlap = overlaps(ground.W)
     values = {
         "e_icl": e_icl,

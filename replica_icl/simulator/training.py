@@ -145,7 +145,7 @@ def train(
             moments = modes.flow(2 * how.rate * epochs) if flow else modes.descent(how.rate, epochs)
             records = []
             for moment in moments:
-                records.append((moment.training_error, icl_error(moment.W, N, noise, law)))
+                records.append((moment.training_error, icl_error(moment.W, N, noise, law, D=len(moment.W) - 1)))
                 W = parameters = moment.W
         else:
             records = []
@@ -160,7 +160,7 @@ def train(
                 if epoch in wanted:
                     if not (np.isfinite(error) and np.isfinite(W).all()):
                         raise SolveError(f"{how.optimiser} diverged by epoch {epoch}: try a smaller learning rate")
-                    records.append((error, icl_error(W, N, noise, law)))
+                    records.append((error, icl_error(W, N, noise, law, D=len(W) - 1)))
                 if epoch == how.epochs:
                     break
                 with np.errstate(over="ignore", invalid="ignore"):

@@ -67,7 +67,7 @@ def test_observables_are_scores_of_the_ground_state() -> None:
     one = realise(WARM, seed=5)
     assert one.instance.tasks is not None
     assert one.instance.tasks.shape == (4, 6)
-    assert one.values["e_icl"] == icl_error(one.ground.W, 9, 0.1)
+    assert one.values["e_icl"] == icl_error(one.ground.W, 9, 0.1, D=COLD.D)
     assert one.values["e_idg"] == idg_error(one.ground.W, one.instance.tasks, 9, 0.1)
     assert list(one.values) == [*GROUND, "e_gibbs", "train_gibbs", "log_Z", "entropy"]
     assert one.values["e_gibbs"] > one.values["e_icl"]
@@ -103,7 +103,9 @@ def test_other_laws_are_simulated_scored_and_recorded() -> None:
     one = realise(replace(COLD, K=4), law=law)
     assert one.instance.tasks is not None
     assert np.any(one.instance.tasks == 0)
-    assert signs.values["e_icl"][0] == pytest.approx(icl_error(one.ground.W, 9, 0.0, law), rel=1e-12)
+    assert signs.values["e_icl"][0] == pytest.approx(
+        icl_error(one.ground.W, 9, 0.0, law, D=len(one.ground.W) - 1), rel=1e-12
+    )
     assert signs.values["e_idg"][0] == pytest.approx(idg_error(one.ground.W, one.instance.tasks, 9, 0.0, law))
     assert not equal(signs, simulate(replace(COLD, K=4), 2))
     with pytest.raises(ParameterError, match="prompts = sufficient"):

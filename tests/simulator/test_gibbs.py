@@ -101,7 +101,7 @@ def test_errors_are_the_traces_of_the_explicit_hessian(P: int, algorithm: str) -
     S = ground.features.explicit().T @ ground.features.explicit() / P
     errors = gibbs_errors(ground, BETA, test_N, rho)
     thermal = np.trace(inverse @ np.kron(G, np.eye(D))) / BETA
-    assert errors.test == pytest.approx(icl_error(ground.W, test_N, rho) + thermal, rel=1e-11)
+    assert errors.test == pytest.approx(icl_error(ground.W, test_N, rho, D=len(ground.W) - 1) + thermal, rel=1e-11)
     assert errors.training == pytest.approx(
         training_error(ground.W, ground.features) + np.trace(inverse @ S) / BETA, rel=1e-11
     )
@@ -112,7 +112,7 @@ def test_errors_agree_with_sampled_weights(P: int) -> None:
     ground = ground_of(P)
     samples = gibbs_samples(ground, BETA, 3000, np.random.default_rng(3))
     exact = gibbs_errors(ground, BETA, N, NOISE)
-    test = Estimate.of(np.array([icl_error(W, N, NOISE) for W in samples]))
+    test = Estimate.of(np.array([icl_error(W, N, NOISE, D=len(W) - 1) for W in samples]))
     training = Estimate.of(np.array([training_error(W, ground.features) for W in samples]))
     assert test.sem is not None
     assert training.sem is not None
@@ -148,7 +148,7 @@ def test_determinants_and_traces_are_not_to_be_had_without_a_factor() -> None:
 def test_errors_know_the_law_of_the_test_prompts() -> None:
     ground, law = ground_of(8), PromptLaw.of(law="rademacher")
     samples = gibbs_samples(ground, BETA, 3000, np.random.default_rng(4))
-    measured = Estimate.of(np.array([icl_error(W, N, NOISE, law) for W in samples]))
+    measured = Estimate.of(np.array([icl_error(W, N, NOISE, law, D=len(W) - 1) for W in samples]))
     assert measured.sem is not None
     assert abs(measured.mean - gibbs_errors(ground, BETA, N, NOISE, law).test) < Z_MAX * measured.sem
     assert abs(gibbs_errors(ground, BETA, N, NOISE).test - measured.mean) > Z_MAX * measured.sem

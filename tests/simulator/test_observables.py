@@ -28,7 +28,7 @@ def test_icl_error_is_what_fresh_prompts_measure(N: int, noise: float) -> None:
     measured = error_by_prompts(W, N, noise, n_prompts=40_000, seed=2)
     assert measured.sem is not None
     assert measured.sem < 0.03 * measured.mean
-    assert abs(measured.mean - icl_error(W, N, noise)) < Z_MAX * measured.sem
+    assert abs(measured.mean - icl_error(W, N, noise, D=len(W) - 1)) < Z_MAX * measured.sem
 
 
 @pytest.mark.parametrize(("N", "noise"), [(4, 0.0), (4, 0.5), (30, 0.5)])
@@ -44,7 +44,7 @@ def test_idg_error_over_many_gaussian_tasks_is_the_icl_error() -> None:
     blocks = Estimate.of(np.array([idg_error(W, block, 7, 0.3) for block in tasks]))
     assert blocks.sem is not None
     assert blocks.sem < 0.02 * blocks.mean
-    assert abs(blocks.mean - icl_error(W, 7, 0.3)) < Z_MAX * blocks.sem
+    assert abs(blocks.mean - icl_error(W, 7, 0.3, D=len(W) - 1)) < Z_MAX * blocks.sem
 
 
 def test_idg_error_is_the_mean_over_tasks() -> None:
@@ -55,16 +55,16 @@ def test_idg_error_is_the_mean_over_tasks() -> None:
 
 def test_no_weights_predict_nothing_and_identity_is_limited_by_context() -> None:
     nothing = np.zeros((D + 1, D + 1))
-    assert icl_error(nothing, 4, 0.5) == 1.5
+    assert icl_error(nothing, 4, 0.5, D=len(nothing) - 1) == 1.5
     assert idg_error(nothing, TASKS, 4, 0.5) == pytest.approx(0.5 + np.mean(np.sum(TASKS**2, axis=1)) / D)
     identity = np.diag([1.0] * D + [0.0])
-    assert icl_error(identity, 10**9) == pytest.approx(0.0, abs=1e-7)
+    assert icl_error(identity, 10**9, D=len(identity) - 1) == pytest.approx(0.0, abs=1e-7)
 
 
 def test_last_column_does_not_count() -> None:
     other = W.copy()
     other[:, -1] = 17.0
-    assert icl_error(other, 4, 0.5) == icl_error(W, 4, 0.5)
+    assert icl_error(other, 4, 0.5, D=len(other) - 1) == icl_error(W, 4, 0.5, D=len(W) - 1)
     assert idg_error(other, TASKS, 4, 0.5) == idg_error(W, TASKS, 4, 0.5)
 
 
@@ -101,10 +101,10 @@ def test_scores_by_prompts_depend_on_the_seed_only() -> None:
 
 def test_bad_input_is_named() -> None:
     for call, name in (
-        (lambda: icl_error(np.ones((3, 4)), 4), "W"),
-        (lambda: icl_error(np.full((4, 4), np.nan), 4), "W"),
-        (lambda: icl_error(W, 0), "N"),
-        (lambda: icl_error(W, 4, -0.1), "noise"),
+        (lambda: icl_error(np.ones((3, 4)), 4, D=3), "W"),
+        (lambda: icl_error(np.full((4, 4), np.nan), 4, D=3), "W"),
+        (lambda: icl_error(W, 0, D=len(W) - 1), "N"),
+        (lambda: icl_error(W, 4, -0.1, D=len(W) - 1), "noise"),
         (lambda: idg_error(W, np.ones((3, D + 1)), 4), "tasks"),
         (lambda: error_by_prompts(W, 4, n_prompts=0), "n_prompts"),
         (lambda: error_by_prompts(W, 4, seed=-1), "seed"),

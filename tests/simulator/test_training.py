@@ -177,9 +177,9 @@ def test_errors_are_recorded_at_every_asked_epoch(name: Any) -> None:
     assert done.epochs.tolist() == [0, 10, 20, 25]
     assert done.times[-1] == pytest.approx(2 * 0.01 * 25)
     assert done.train_errors[0] == pytest.approx(features.mean_squared_residual(start), rel=1e-10)
-    assert done.test_errors[0] == pytest.approx(icl_error(start, N), rel=1e-12)
+    assert done.test_errors[0] == pytest.approx(icl_error(start, N, D=len(start) - 1), rel=1e-12)
     assert done.train_errors[-1] == pytest.approx(features.mean_squared_residual(done.W), rel=1e-10)
-    assert done.test_errors[-1] == pytest.approx(icl_error(done.W, N), rel=1e-12)
+    assert done.test_errors[-1] == pytest.approx(icl_error(done.W, N, D=len(done.W) - 1), rel=1e-12)
     assert done.train_errors[-1] < done.train_errors[0]
 
 

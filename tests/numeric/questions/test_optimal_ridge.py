@@ -29,7 +29,15 @@ def test_transfer_to_the_training_contexts_is_the_test_error() -> None:
 def test_transfer_to_other_contexts_agrees_with_simulation(N: int, noise: float) -> None:
     # 60 realisations fix the standard error at about 1 %; 4 of them plus 0.1/D relative.
     solution = solve(SETTING)
-    errors = [icl_error(realise(SETTING, seed=11, realisation=r).ground.W, N, noise) for r in range(60)]
+    errors = [
+        icl_error(
+            realise(SETTING, seed=11, realisation=r).ground.W,
+            N,
+            noise,
+            D=len(realise(SETTING, seed=11, realisation=r).ground.W) - 1,
+        )
+        for r in range(60)
+    ]
     sem = np.std(errors, ddof=1) / np.sqrt(len(errors))
     theory = transfer_error(SETTING, solution, N, noise)
     assert abs(np.mean(errors) - theory) < 4 * sem + 0.1 / SETTING.D * theory

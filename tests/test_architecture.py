@@ -20,7 +20,19 @@ DERIVING = ("symbolic", "model", "theory", "lowering")
 LOADING = ("lowering.loading", "lowering.model")
 """What of the lowering does not derive: numeric code imports these, and neither imports SymPy."""
 THEORY = (*DERIVING, *LOADING, "narration", "lowered", "numeric", "conventions", "ratios")
-GROUND = ("parameters", "setting", "options", "status", "answers", "errors", "keys", "store", "threads", "processes")
+GROUND = (
+    "parameters",
+    "setting",
+    "priors",
+    "options",
+    "status",
+    "answers",
+    "errors",
+    "keys",
+    "store",
+    "threads",
+    "processes",
+)
 """What theory and simulator may share: no scaling is in it."""
 MEETING = ("meeting", "exits", "report", "cli", "plotting", "sweep", "dataset")
 INTERFACES = ("<package>",)

@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -17,7 +19,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = 'f86966852fafeda51e3a8aea4020a4ff14dffc37b98389a523b76d51be6ddf76'
+FINGERPRINT = '328f240876b93269d0d8a1a161f789e7317c21822511f04e0ff38d7a8520816c'
 
 from typing import Any, NamedTuple
 

@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -18,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = 'df8d8fb53e75c7163ed6ab8e18a22e045c689b300b1226d1f6b5978ad2dec75d'
+FINGERPRINT = '2e471a61e7e10402d6393acb55b23224b7ec2632fcfdc16a4d8f1690c5a2ee4b'
 
 from typing import Any, NamedTuple
 

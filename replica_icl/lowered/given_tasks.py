@@ -6,11 +6,12 @@ SOURCES = (
     'model/losses/squared.py',
     'model/prompts/gaussian.py',
     'symbolic/averages.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/symbols.py',
     'theory/given_tasks.py',
 )
-FINGERPRINT = '7850474db2dc531f9a7fba9249ede8e69b5dcdc761a1749060a31dc26afc3e6f'
+FINGERPRINT = '9f791cafeae407679d8a4dfd1f8ff0706bac6e1058469410fb549a5204864517'
 
 from typing import Any, NamedTuple
 

@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -18,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = 'b6ced975356db30d04ee3d8e1651271ea9a873803f4ee04c3d4827826dcddc97'
+FINGERPRINT = 'db81a1ba838b0d3bc973ad1ea6b912d371ca650d83c7eea9e9ac3dcaee1cd7a1'
 
 from typing import Any, NamedTuple
 

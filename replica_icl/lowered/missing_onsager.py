@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -18,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = 'b07e39bc9fcfaf863ac842ddb3c21addf12c7c706a229f46fc2e4a4dac41adf0'
+FINGERPRINT = 'b9885b5558250da0b50b3acbd2e842bfa744c086aeab1affb7527d0796be669f'
 
 from typing import Any, NamedTuple
 

@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/sample_covariance.py',
@@ -19,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = 'bbb98a328677d8ff6b7e436e932730ea2bbdcca5fc7071030123dffff5a178f8'
+FINGERPRINT = '50cfdb94e189e5d846f43f94bb2e35aeb3471925401c0327ab5dbcf736d84d12'
 
 from typing import Any, NamedTuple
 

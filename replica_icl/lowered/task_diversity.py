@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -20,7 +22,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '257f90a004bca758d39c0e26bfc966b39a9f3fe8a3bf7c7c424967e7eca97ac4'
+FINGERPRINT = '513b3697137aa1fe6cd2c6267ff1dbd7b430f7c8017128553f14a88b6d298ec0'
 
 from typing import Any, NamedTuple
 

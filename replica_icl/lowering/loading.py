@@ -87,3 +87,14 @@ def derived(theory: str, attention: Any = None) -> Any:
     """
     programs = import_module(f"replica_icl.theory.{theory}").programs(attention)
     return import_module("replica_icl.lowering.source").compiled(theory, programs)
+
+
+@cache
+def derived_prior(prior: Any) -> Any:
+    """The lowered functions of a weight prior from outside the package, derived now, once.
+
+    Args:
+        prior: its class (see `replica_icl.priors`).
+    """
+    programs = import_module("replica_icl.theory.weight_priors").programs_of_declared(prior)
+    return import_module("replica_icl.lowering.source").compiled(f"prior_{prior.__name__}", programs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from replica_icl.lowering.loading import derived, load
+from replica_icl.lowering.loading import derived, derived_prior, load
 
 if TYPE_CHECKING:
     from replica_icl.lowered import (
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         given_tasks,
         hessian_spectrum,
         missing_onsager,
+        prior_laplace,
+        prompt_fields,
         sample_spread,
         task_diversity,
     )
@@ -60,6 +62,24 @@ class Model:
     def missing_onsager(self) -> type[missing_onsager.Functions]:
         """Moments of the couplings, for message passing without the Onsager reaction."""
         return self.functions("missing_onsager")
+
+    @cached_property
+    def prompt_fields(self) -> type[prompt_fields.Functions]:
+        """Fresh tasks under any weight prior, the prompts' half."""
+        return self.functions("prompt_fields")
+
+    @cached_property
+    def prior_laplace(self) -> type[prior_laplace.Functions]:
+        """The weights' half under the Laplace prior."""
+        return self.functions("prior_laplace")
+
+    def prior(self, declared: Any) -> Any:
+        """The weights' half under any prior: generated functions by its name, or those of a user's own, derived once.
+
+        Args:
+            declared: class of the prior (see `replica_icl.priors`).
+        """
+        return derived_prior(declared) if declared.states_itself() else self.functions(f"prior_{declared.name}")
 
     @cached_property
     def sample_spread(self) -> type[sample_spread.Functions]:

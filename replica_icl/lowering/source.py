@@ -17,6 +17,7 @@ import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
 from replica_icl.symbolic.averages import Average
+from replica_icl.symbolic.normal import NormalDensity, NormalTail
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,18 @@ class _Printer(PythonCodePrinter):
             return f"xp.power(xp.sqrt({self._print(base)}), {2 * exponent})"
         raise ValueError(f"cannot lower the power {expr}")
 
+    def _print_NormalTail(self, expr: NormalTail) -> str:
+        return f"xp.normal_tail({self._print(expr.args[0])})"
+
+    def _print_NormalDensity(self, expr: NormalDensity) -> str:
+        return f"xp.normal_density({self._print(expr.args[0])})"
+
     def _print_Piecewise(self, expr: sp.Piecewise) -> str:
-        (first, condition), (second, _) = expr.args
-        return f"xp.where({self._print(condition)}, lambda: {self._print(first)}, lambda: {self._print(second)})"
+        *pieces, (last, _) = expr.args
+        text = self._print(last)
+        for value, condition in reversed(pieces):
+            text = f"xp.where({self._print(condition)}, lambda: {self._print(value)}, lambda: {text})"
+        return text
 
     def _print_Average(self, expr: Average) -> str:
         raise ValueError("an average inside an average cannot be lowered")

@@ -7,6 +7,7 @@ from typing import Any
 
 import mpmath
 import numpy as np
+from scipy.special import erfc
 
 
 def _power(base: Any, exponent: int) -> Any:
@@ -31,6 +32,16 @@ class NumpyArithmetic:
     power = staticmethod(_power)
 
     @staticmethod
+    def normal_tail(t: Any) -> Any:
+        """Probability that a standard normal variable exceeds t."""
+        return erfc(np.asarray(t) / np.sqrt(2)) / 2
+
+    @staticmethod
+    def normal_density(t: Any) -> Any:
+        """Density of a standard normal variable."""
+        return np.exp(-np.square(t) / 2) / np.sqrt(2 * np.pi)
+
+    @staticmethod
     def rational(numerator: int, denominator: int) -> float:
         return numerator / denominator
 
@@ -52,6 +63,14 @@ class MpmathArithmetic:
         self.pi = +self.context.pi
 
     power = staticmethod(_power)
+
+    def normal_tail(self, t: Any) -> Any:
+        """Probability that a standard normal variable exceeds t."""
+        return self.context.erfc(t / self.sqrt(2)) / 2
+
+    def normal_density(self, t: Any) -> Any:
+        """Density of a standard normal variable."""
+        return self.context.exp(-t * t / 2) / self.sqrt(2 * self.pi)
 
     def number(self, value: Any) -> Any:
         """A float or a decimal string as a number of this precision."""

@@ -33,7 +33,7 @@ BLOCK = 500
 """Points of a theory cell: enough for grids to be solved at once, few enough to lose little."""
 
 CHECKED = ("setting", "parameters", "options", "keys", "sweep/work")
-THEORY_CODE = ("lowering/loading", "lowering/model", "numeric", "ratios", *CHECKED)
+THEORY_CODE = ("lowering/loading", "lowering/model", "numeric", "ratios", "priors", *CHECKED)
 SIMULATION_CODE = ("simulator", *CHECKED)
 """Parts of the package that decide what is in a cell: checks, solvers, simulator."""
 

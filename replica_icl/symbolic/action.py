@@ -33,6 +33,19 @@ def shell_entropy(count: sp.Expr, gram: sp.Expr) -> sp.Expr:
 
 
 @dataclass(frozen=True)
+class Population:
+    """Weights of a block that its mean direction meets alike.
+
+    Attributes:
+        count: how many.
+        share: component of the mean direction on each, e.g. one for a diagonal weight of the identity.
+    """
+
+    count: sp.Expr
+    share: sp.Expr
+
+
+@dataclass(frozen=True)
 class WeightBlock:
     """One block of weights: how many, their overlap matrix (norm^2 = scale * overlap), a mean direction.
 
@@ -41,7 +54,7 @@ class WeightBlock:
         count: number of weights, e.g. D^2.
         scale: |W|^2 = scale * Q_aa, e.g. D.
         overlap: replica-symmetric overlap matrix.
-        mean: overlap m with one fixed direction of squared norm `scale`, scale * m; zero without one.
+        mean: overlap m with one fixed direction of squared norm `scale`: their product is scale * m; zero without one.
     """
 
     name: str
@@ -51,9 +64,21 @@ class WeightBlock:
     mean: sp.Expr
 
     @property
+    def populations(self) -> tuple[Population, ...]:
+        """`scale` weights with a component one of the mean direction, e.g. the diagonal ones, and the others."""
+        if self.mean == 0:
+            return (Population(self.count, sp.S.Zero),)
+        return Population(self.scale, sp.S.One), Population(sp.factor(self.count - self.scale), sp.S.Zero)
+
+    @property
     def gram(self) -> ReplicaSymmetric:
         """Overlaps orthogonal to the mean direction, Q - m m^T."""
         return ReplicaSymmetric(self.overlap.diagonal - self.mean**2, self.overlap.off_diagonal - self.mean**2)
+
+    @property
+    def fluctuation(self) -> sp.Expr:
+        """V = Q_aa - Q_ab."""
+        return sp.factor(self.overlap.diagonal - self.overlap.off_diagonal)
 
     def volume_constant(self) -> sp.Expr:
         """What the log-volume holds beside (count / 2) log(eigenvalue of Q - m m^T), per replica."""
@@ -84,11 +109,11 @@ class EntropicPart(Protocol):
     def at_overlaps(self, overlaps: Sequence[ReplicaSymmetric]) -> Self:
         """The same weights with another overlap matrix for each block."""
 
+    def ground_state(self) -> sp.Expr:
+        """The free entropy per unit of beta / P as it freezes, beta -> infinity, with V in units of beta = P."""
+
     def curvature(self, direction: sp.Matrix) -> tuple[sp.Expr, ...]:
         """Per block, second derivative in epsilon of the action at overlaps Q + epsilon `direction`."""
-
-    def paired(self, block: WeightBlock, overlaps: TwoGroups) -> sp.Expr:
-        """A block's action for two groups of replicas with these overlaps orthogonal to the mean direction."""
 
 
 class EnergeticPart(Protocol):
@@ -111,6 +136,9 @@ class EnergeticPart(Protocol):
     def free_entropy(self) -> sp.Expr:
         """Per replica as n -> 0."""
 
+    def ground_state(self) -> sp.Expr:
+        """The free entropy per unit of beta / P as it freezes, beta -> infinity, with V in units of beta = P."""
+
     def at_covariance(self, covariance: ReplicaSymmetric) -> Self:
         """The same prompts with another residual covariance."""
 
@@ -120,11 +148,26 @@ class EnergeticPart(Protocol):
         Only for directions of the replicon subspace (no diagonal, no row sums).
         """
 
-    def paired(self, dressed: TwoGroups) -> sp.Expr:
-        """One prompt's log-weight for two groups of replicas, from the matrix I + b C."""
-
     def tilted_residuals(self) -> ReplicaSymmetric:
         """< r_a r_b > on a training prompt: off the diagonal of the mean weights, on it of one Gibbs sample."""
 
     def source(self) -> ReplicaSymmetric:
         """< r_a r_b > on a prompt that was not trained on."""
+
+
+class PairedWeights(Protocol):
+    """An entropic part that also knows two groups of replicas on one sample."""
+
+    def paired(self, block: WeightBlock, overlaps: TwoGroups) -> sp.Expr:
+        """A block's action, from the overlaps orthogonal to the mean direction."""
+
+
+class PairedPrompts(Protocol):
+    """An energetic part that also knows two groups of replicas on one sample."""
+
+    @property
+    def prompts(self) -> sp.Expr:
+        """P."""
+
+    def paired(self, dressed: TwoGroups) -> sp.Expr:
+        """One prompt's log-weight, from the matrix I + b C."""

@@ -65,7 +65,7 @@ def next_order(
         extra: as in `fluctuation_entropy`.
     """
     step = sp.Dummy("epsilon", positive=True)
-    own = [sp.factor(b.overlap.diagonal - b.overlap.off_diagonal) for b in entropic.blocks]
+    own = [b.fluctuation for b in entropic.blocks]
     moved = [sp.Dummy(f"V_{i}", positive=True) for i in range(len(own))]
     overlaps = [
         ReplicaSymmetric(b.overlap.off_diagonal + value, b.overlap.off_diagonal)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.action import EnergeticPart, EntropicPart, WeightBlock
+from replica_icl.symbolic.action import PairedPrompts, PairedWeights, WeightBlock
 from replica_icl.symbolic.averages import Average
 from replica_icl.symbolic.replica_algebra import GROUP_SIZES, TwoGroups
 
@@ -38,7 +38,7 @@ class PairedPrompt:
     weight: sp.Expr
 
 
-def energetic_covariance(energetic: EnergeticPart, prompt: PairedPrompt, dimension: sp.Expr) -> sp.Expr:
+def energetic_covariance(energetic: PairedPrompts, prompt: PairedPrompt, dimension: sp.Expr) -> sp.Expr:
     """The ground states' part of what P independent prompts contribute: second order in residuals squared.
 
     log < e^X > with X a prompt's log-weight, -(1/2) log det(I + b C), is, at n1 n2, the average of X's own coefficient
@@ -61,7 +61,7 @@ def energetic_covariance(energetic: EnergeticPart, prompt: PairedPrompt, dimensi
 
 
 def entropic_covariance(
-    entropic: EntropicPart, block: WeightBlock, own: tuple[sp.Expr, sp.Expr], across: sp.Expr
+    entropic: PairedWeights, block: WeightBlock, own: tuple[sp.Expr, sp.Expr], across: sp.Expr
 ) -> sp.Expr:
     """A weight block's contribution: the volume at the overlaps orthogonal to the mean direction."""
     shared = sp.Dummy("shared_1"), sp.Dummy("shared_2")

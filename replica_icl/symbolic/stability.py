@@ -7,6 +7,8 @@ along the same direction in replica space, so that the Hessian on the replicon s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sympy as sp
 
 from replica_icl.symbolic import symbols as s
@@ -36,14 +38,21 @@ def replicon_matrix(entropic: EntropicPart, energetic: EnergeticPart, replicas: 
     prompts' Boltzmann weight at n -> 0 (where it is 1); the result does not depend on `replicas`.
     """
     direction = replicon_direction(replicas)
-    entropic_curvature, curvature = entropic.curvature(direction), energetic.curvature(direction)
+    matrix = stability_matrix(energetic_curvature(entropic, energetic, direction), entropic.curvature(direction))
+    return matrix.applyfunc(expand_averages)
+
+
+def energetic_curvature(entropic: EntropicPart, energetic: EnergeticPart, direction: sp.Matrix) -> sp.Matrix:
+    """Second derivatives of the energetic part when two blocks' overlaps move along `direction`, per pair of blocks."""
+    curvature = energetic.curvature(direction)
     pace = [energetic.covariance.off_diagonal.diff(block.overlap.off_diagonal) for block in entropic.blocks]
+    size = len(pace)
+    return sp.Matrix(size, size, lambda i, j: energetic.prompts * Average(curvature * pace[i] * pace[j], s.SCALARS))
 
-    def entry(i: int, j: int) -> sp.Expr:
-        energetic_ij = energetic.prompts * Average(curvature * pace[i] * pace[j], s.SCALARS)
-        return sp.Integer(i == j) + expand_averages(energetic_ij / entropic_curvature[i])
 
-    return sp.Matrix(len(pace), len(pace), entry)
+def stability_matrix(energetic: sp.Matrix, entropic: Sequence[sp.Expr]) -> sp.Matrix:
+    """I - X from the second derivatives of both parts, X_ij = -(energetic_ij) / (entropic_i)."""
+    return sp.Matrix(*energetic.shape, lambda i, j: sp.Integer(i == j) + energetic[i, j] / entropic[i])
 
 
 def smallest_eigenvalue(matrix: sp.Matrix) -> sp.Expr:

@@ -11,6 +11,8 @@ THEORIES = (
     "given_tasks",
     "hessian_spectrum",
     "missing_onsager",
+    "prior_laplace",
+    "prompt_fields",
     "sample_spread",
 )
 """Names of the modules with programs."""

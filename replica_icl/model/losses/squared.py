@@ -54,6 +54,13 @@ class SquaredLoss:
         """Per replica as n -> 0: -(P/2) < log(1 + b T chi) + b R / (1 + b T chi) >."""
         return self.prompts * Average(self._in_scalars(per_replica(self._log_boltzmann, n)), s.SCALARS)
 
+    def ground_state(self) -> sp.Expr:
+        """The free entropy per unit of beta / P as it freezes, -(P/2) < R / (1 + T chi) >, V in units of beta = P."""
+        heat = sp.Symbol("t", positive=True)
+        own = replace(self, inverse_scale=heat, identity=sp.S.One)
+        frozen = per_replica(own._log_boltzmann, n).subs(_FLUCTUATION, _FLUCTUATION / heat) / heat
+        return self.prompts * Average(self._in_scalars(sp.limit(frozen, heat, sp.oo)), s.SCALARS)
+
     def at_covariance(self, covariance: ReplicaSymmetric) -> SquaredLoss:
         """The same prompts with another residual covariance."""
         return replace(self, covariance=covariance)

@@ -9,6 +9,7 @@ import sympy as sp
 
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.action import WeightBlock
+from replica_icl.symbolic.channel import Potential, weight
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric, TwoGroups, determinant, per_replica
 
 n = s.replicas
@@ -58,6 +59,18 @@ class GaussianPrior:
         """The part of the free entropy that depends on sizes alone."""
         return sum((block.volume_constant() for block in self.blocks), sp.S.Zero)
 
+    def ground_state(self) -> sp.Expr:
+        """The free entropy per unit of beta / P as it freezes, V in units of beta = P."""
+        heat = sp.Symbol("t", positive=True)
+        hot = replace(self, inverse_temperature=s.P * heat).at_overlaps(
+            [
+                ReplicaSymmetric(b.overlap.off_diagonal + b.fluctuation / heat, b.overlap.off_diagonal)
+                for b in self.blocks
+            ]
+        )
+        terms = sp.Add.make_args(sp.expand(sp.expand_log(hot.free_entropy() / heat, force=True)))
+        return sum((sp.limit(term, heat, sp.oo) for term in terms), sp.S.Zero)
+
     def at_overlaps(self, overlaps: Sequence[ReplicaSymmetric]) -> GaussianPrior:
         """The same weights with another overlap matrix for each block."""
         moved = (replace(block, overlap=overlap) for block, overlap in zip(self.blocks, overlaps, strict=True))
@@ -87,3 +100,7 @@ class GaussianPrior:
         """Each block with its beta times ridge."""
         ridges = self.ridges or (s.ridge,) * len(self.blocks)
         return [(block, self.inverse_temperature * ridge) for block, ridge in zip(self.blocks, ridges, strict=True)]
+
+
+POTENTIAL = Potential.of(s.ridge * weight**2 / 2)
+"""r(W), for channels that keep the fields."""

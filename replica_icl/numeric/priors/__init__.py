@@ -1,0 +1,1 @@
+"""Solvers of the theory under any weight prior."""

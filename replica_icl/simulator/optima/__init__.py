@@ -1,0 +1,1 @@
+"""Exact minimisers of energies with other weight priors than the ridge: one file each."""

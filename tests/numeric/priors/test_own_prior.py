@@ -1,0 +1,180 @@
+"""Priors that are defined here, outside the package: stated, derived, solved, and met by exact optima.
+
+One is separable and stated by its potential, Huber's: quadratic near zero, an absolute value beyond. The other is not
+separable: a group penalty on whole rows of W, which forgets context directions; it states its entropic part. No file of
+the package knows either.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy as sp
+from numpy.typing import NDArray
+
+from replica_icl.errors import ParameterError
+from replica_icl.numeric.priors.finite_size import solve_finite_size_prior
+from replica_icl.numeric.priors.limit import solve_limit_prior
+from replica_icl.numeric.solution import Solution, Status
+from replica_icl.priors import Prior
+from replica_icl.ratios import Ratios
+from replica_icl.setting import Setting
+from replica_icl.simulator.features import Features, draw_features
+from replica_icl.simulator.observables import icl_error, overlaps
+from replica_icl.symbolic.action import WeightBlock
+from replica_icl.symbolic.conjugates import Fields, SeparableWeights, frozen_constraint
+
+Array = NDArray[np.float64]
+Z_MAX, BIAS = 4.0, 0.3
+"""Standard errors, and a relative bias of BIAS / D."""
+
+
+@dataclass(frozen=True)
+class Huber(Prior):
+    """l1 |W| beyond `width`, l1 W^2 / (2 width) below."""
+
+    l1: Any
+    width: Any
+
+    @staticmethod
+    def potential(w: Any, l1: Any, width: Any) -> Any:
+        return (width, l1 * w**2 / (2 * width)), (sp.oo, l1 * (w - width / 2))
+
+
+@dataclass(frozen=True)
+class RowWeights:
+    """Ground state of weights under P gamma sum over rows of |row|, beside a ridge; rows that are alive.
+
+    A row's field has the squared norm h^2 + D X up to 1/sqrt(D); the row shrinks along it by P gamma / |g|.
+    """
+
+    blocks: tuple[WeightBlock, ...]
+    fields: tuple[Fields, ...]
+    threshold: sp.Expr
+    ridge: sp.Expr
+
+    def _rows(self) -> list[tuple[sp.Expr, sp.Expr, Fields]]:
+        tokens, last_row = self.blocks
+        length = tokens.count / tokens.scale
+        return [(tokens.scale, length, self.fields[0]), (sp.S.One, last_row.count, self.fields[1])]
+
+    def ground_state(self) -> sp.Expr:
+        total = sum((frozen_constraint(b, f) for b, f in zip(self.blocks, self.fields, strict=True)), sp.S.Zero)
+        for rows, length, f in self._rows():
+            norm = sp.sqrt(f.pull**2 + length * f.variance)
+            total += rows * (norm - self.threshold) ** 2 / (2 * (f.stiffness + self.ridge))
+        return total
+
+    def curvature(self, direction: sp.Matrix) -> tuple[sp.Expr, ...]:
+        found = []
+        for block, (rows, length, f) in zip(self.blocks, self._rows(), strict=True):
+            across = 1 - self.threshold / sp.sqrt(f.pull**2 + length * f.variance)
+            squares = rows * (1 + (length - 1) * across**2) / (f.stiffness + self.ridge) ** 2
+            found.append(SeparableWeights.curvature_of(block.scale, squares, direction))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Rows(Prior):
+    """gamma sum_i |W_i|, over rows of W."""
+
+    gamma: Any
+
+    @staticmethod
+    def entropic(blocks: Any, fields: Any, P: Any, ridge: Any, gamma: Any) -> RowWeights:
+        return RowWeights(blocks, fields, P * gamma, P * ridge)
+
+
+def optimum(features: Features, proximal: Callable[[Array, Array], Array]) -> Array:
+    """Accelerated proximal gradient on the explicit features, rows of the last row of W scaled to the others.
+
+    Args:
+        proximal: (sigma, step) -> argmin r(x) + |x - sigma|^2 / (2 step), step per row.
+    """
+    D, Phi = features.D, features.explicit()
+    curvature = np.repeat([1.0 / D, 1.0], [D * D, D]) * 2
+    gram, pull = Phi.T @ Phi / features.P, Phi.T @ features.target / features.P
+    bound = np.linalg.eigvalsh(gram / np.sqrt(np.outer(curvature, curvature)))[-1]
+    step = (1 / (bound * curvature)).reshape(D + 1, D)
+    x = y = np.zeros((D + 1, D))
+    t = 1.0
+    for _ in range(4000):
+        new = proximal(y - step * (gram @ y.ravel() - pull).reshape(D + 1, D), step)
+        if np.abs(new - y).max() < 1e-10:
+            break
+        restart = float(np.sum((y - new) * (new - x))) > 0
+        t_new = 1.0 if restart else (1 + math.sqrt(1 + 4 * t * t)) / 2
+        x, y, t = new, new + (0.0 if restart else (t - 1) / t_new) * (new - x), t_new
+    else:
+        raise AssertionError("not solved")
+    return np.pad(x, ((0, 0), (0, 1)))
+
+
+def huber_map(l1: float, width: float) -> Callable[[Array, Array], Array]:
+    def proximal(sigma: Array, step: Array) -> Array:
+        inside = sigma / (1 + step * l1 / width)
+        return np.where(np.abs(inside) <= width, inside, sigma - np.sign(sigma) * step * l1)
+
+    return proximal
+
+
+def row_map(gamma: float, ridge: float) -> Callable[[Array, Array], Array]:
+    def proximal(sigma: Array, step: Array) -> Array:
+        norms = np.linalg.norm(sigma, axis=1, keepdims=True)
+        shrunk = sigma * np.maximum(1 - gamma * step / np.maximum(norms, 1e-300), 0)
+        return shrunk / (1 + ridge * step)
+
+    return proximal
+
+
+def measured(setting: Setting, proximal: Callable[[Array, Array], Array], realisations: int) -> dict[str, Array]:
+    values: dict[str, list[float]] = {name: [] for name in ("e_icl", "train_error", "m", "q")}
+    for i in range(realisations):
+        features = draw_features(setting, np.random.default_rng([11, i]))
+        W = optimum(features, proximal)
+        own = overlaps(W)
+        for name, value in (
+            ("e_icl", icl_error(W, setting.N, setting.noise)),
+            ("train_error", features.mean_squared_residual(W)),
+            ("m", own.m),
+            ("q", own.q),
+        ):
+            values[name].append(value)
+    return {name: np.array(x) for name, x in values.items()}
+
+
+def disagreements(theory: Solution, simulated: dict[str, Array], D: int, bias: float) -> list[str]:
+    found = []
+    for name, values in simulated.items():
+        mean, sem = values.mean(), values.std(ddof=1) / math.sqrt(values.size)
+        if abs(mean - getattr(theory, name)) > Z_MAX * sem + bias / D * abs(mean):
+            found.append(f"{name}: theory {getattr(theory, name):.5g}, simulation {mean:.5g} +- {sem:.2g}")
+    return found
+
+
+def test_a_potential_from_outside_the_package_is_solved_and_right() -> None:
+    setting = Setting(D=12, N=40, P=120, ridge=0.0, noise=0.1, minimum_norm=True)
+    theory = solve_finite_size_prior([setting], Huber(0.02, 0.05)).point(0)
+    assert theory.status == Status.CONVERGED
+    assert theory.replicon > 0
+    assert disagreements(theory, measured(setting, huber_map(0.02, 0.05), 60), 12, BIAS) == []
+
+
+def test_a_prior_that_is_not_separable_goes_through_the_same_protocol() -> None:
+    """Its channel is taken at the mean norm of a row's field, an approximation of order 1/D: bound 1/D."""
+    setting = Setting(D=14, N=40, P=250, ridge=0.005, noise=0.1)
+    theory = solve_finite_size_prior([setting], Rows(0.01)).point(0)
+    assert theory.status == Status.CONVERGED
+    assert 0 < theory.replicon < 1
+    assert disagreements(theory, measured(setting, row_map(0.01, 0.005), 40), 14, 1.0) == []
+    without = solve_finite_size_prior([setting], Rows(1e-9)).point(0)
+    assert disagreements(without, measured(setting, row_map(0.01, 0.005), 40), 14, 1.0) != []
+
+
+def test_penalties_without_a_scale_have_no_limit() -> None:
+    for prior, penalties in ((Huber, {"l1": 0.1, "width": 0.1}), (Rows, {"gamma": 0.1})):
+        with pytest.raises(ParameterError, match=r"must be finite-size: penalties of .* have no scale in D"):
+            solve_limit_prior(Ratios(alpha=2.0, nu=5.0, lam=0.1), prior, penalties)

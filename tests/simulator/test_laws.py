@@ -69,7 +69,7 @@ def test_icl_error_of_another_law_is_what_its_prompts_measure(name: str) -> None
     measured = error_by_prompts(W, N, NOISE, n_prompts=150_000, seed=4, law=law)
     assert measured.sem is not None
     assert measured.sem < 0.02 * measured.mean
-    assert abs(measured.mean - icl_error(W, N, NOISE, law)) < Z_MAX * measured.sem
+    assert abs(measured.mean - icl_error(W, N, NOISE, law, D=len(W) - 1)) < Z_MAX * measured.sem
 
 
 def test_idg_error_of_another_law_is_what_its_prompts_measure() -> None:
@@ -85,7 +85,7 @@ def test_the_kurtosis_matters_at_this_size() -> None:
     signs = PromptLaw.of(law="rademacher")
     measured = error_by_prompts(W, N, NOISE, n_prompts=150_000, seed=4, law=signs)
     assert measured.sem is not None
-    assert abs(measured.mean - icl_error(W, N, NOISE)) > 2 * Z_MAX * measured.sem
+    assert abs(measured.mean - icl_error(W, N, NOISE, D=len(W) - 1)) > 2 * Z_MAX * measured.sem
     fixed = error_by_prompts(W, N, NOISE, n_prompts=60_000, seed=5, tasks=TASKS, law=signs)
     assert fixed.sem is not None
     assert abs(fixed.mean - idg_error(W, TASKS, N, NOISE)) > 2 * Z_MAX * fixed.sem

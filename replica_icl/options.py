@@ -12,7 +12,7 @@ from typing import Any
 from replica_icl.errors import ParameterError
 from replica_icl.parameters import Parameter, is_array
 
-OPTIONS: Mapping[str, Parameter] = {
+OPTIONS: dict[str, Parameter] = {
     one.name: one
     for one in (
         Parameter("tolerance", "", "relative accuracy of averages over prompts", least=1e-11, most=0.1),
@@ -33,7 +33,7 @@ OPTIONS: Mapping[str, Parameter] = {
                   choices=("P", "N", "K", "alpha", "nu", "kappa")),
     )
 }  # fmt: skip
-"""Options of `solve`; None stands for an option that was not given."""
+"""Options of `solve`; None stands for an option that was not given. A question defined elsewhere may add its own."""
 
 
 EXACT = ("dense", "dual", "cg")

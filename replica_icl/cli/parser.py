@@ -114,12 +114,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _level(solve)
     add(solve, [OPTIONS["tolerance"]])
+    drawn = ("draws", "seed", "sphere", "usage")
     add(
         solve.add_argument_group("random task sets, with K tasks at level given-tasks"),
-        (OPTIONS[name] for name in ("draws", "seed", "sphere", "usage")),
+        (OPTIONS[name] for name in drawn),
     )
-    asked = ("test_N", "test_noise", "spread", "optimal_ridge", "target_error", "sought")
-    add(solve.add_argument_group("questions to the theory"), (OPTIONS[name] for name in asked))
+    apart = ("tolerance", "tasks", "shares", *drawn)  # shares are for Python alone
+    add(
+        solve.add_argument_group("questions to the theory"),
+        (one for name, one in OPTIONS.items() if name not in apart),
+    )
 
     simulate = command("simulate", commands.simulate, "simulate one ensemble of disorder realisations")
     _setting(simulate)

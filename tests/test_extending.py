@@ -1,0 +1,120 @@
+"""What varies is declared once: a level and a question defined in this file work without an edit of the package."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replica_icl import Setting, Solution, solve, validate
+from replica_icl.cli import main
+from replica_icl.errors import ParameterError
+from replica_icl.numeric.levels import LEVELS, Level, level_of, register
+from replica_icl.numeric.levels.points import point_of
+from replica_icl.numeric.questions.registry import QUESTIONS
+from replica_icl.options import OPTIONS
+from replica_icl.parameters import Parameter
+from replica_icl.sweep.grid import grid_of
+from replica_icl.sweep.run import run_sweep
+from replica_icl.tables import parameters
+
+POINT = Setting(D=6, N=12, P=72, ridge=0.05)
+
+
+class BareSaddle:
+    """Fresh tasks at finite size without the next order: what the theory is before fluctuations."""
+
+    name = "bare-saddle"
+    label = "saddle point"
+    options: tuple[str, ...] = ("tolerance",)
+    whole_grids = True
+    bias = 0.5
+    log_z_bias = 0.0
+    neglects = "a relative 1/D^2"
+
+    def natural(self, known: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+        return False
+
+    def check(self, point: Any, options: dict[str, Any]) -> None:
+        LEVELS["finite-size"].check(point, options)
+
+    def solve(self, point: Any, *, model: Any = None, **options: Any) -> Solution:
+        found = LEVELS["finite-size"].solve(point, model=model, **options)
+        return replace(found, level=self.name, next_order=None, theory_error=None)
+
+
+class HowManyWeights:
+    """The number of weights that act, as a question with an option of its own."""
+
+    name = "weights"
+    label = "the number of weights"
+    asked_by: tuple[str, ...] = ("count_weights",)
+
+    def finds(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return ()
+
+    def level(self, known: Mapping[str, Any], name: str | None, options: Mapping[str, Any]) -> Level:
+        return level_of(known, name, options)
+
+    def options_at(self, level: Level) -> tuple[str, ...]:
+        return self.asked_by
+
+    def ask(self, known: Mapping[str, Any], level: Level, *, model: Any = None, **options: Any) -> Any:
+        return Count(point_of(known).acting_weights)
+
+
+class Count:
+    converged = True
+
+    def __init__(self, weights: int) -> None:
+        self.weights = weights
+
+    def to_dict(self) -> dict[str, int]:
+        return {"weights": self.weights}
+
+    def table(self) -> str:
+        return f"{self.weights} weights"
+
+
+@pytest.fixture(autouse=True)
+def as_they_were() -> Iterator[None]:
+    tables: tuple[dict[str, Any], ...] = (LEVELS, QUESTIONS, OPTIONS)
+    before = [dict(table) for table in tables]
+    yield
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
+
+
+def test_a_level_from_outside_is_solved_validated_and_swept(capsys: pytest.CaptureFixture[str]) -> None:
+    register(BareSaddle())
+    found = solve(POINT, "bare-saddle")
+    assert found.level == "bare-saddle"
+    assert found.e_icl == solve(POINT).saddle["e_icl"] != solve(POINT).e_icl
+    assert validate(POINT, realisations=20, level="bare-saddle", workers=1).agrees
+    with pytest.raises(ParameterError, match="it acts at level given-tasks"):
+        solve(POINT, "bare-saddle", draws=3)
+    table = {"fixed": {"D": 6, "N": 12, "ridge": 0.05}, "swept": {"P": [40, 72]}}
+    swept = run_sweep(grid_of({**table, "theory": {"levels": ["bare-saddle"]}}), executor="serial")
+    assert float(swept.e_icl.sel(P=72, level="bare-saddle")) == pytest.approx(found.e_icl, rel=1e-9)
+    assert main(["solve", "--D", "6", "--N", "12", "--P", "72", "--ridge", "0.05", "--level", "bare-saddle"]) == 0
+    assert capsys.readouterr().out.startswith("bare-saddle: converged")
+    other = BareSaddle()
+    with pytest.raises(ParameterError, match="no other level has"):
+        register(other)
+
+
+def test_a_question_from_outside_is_asked_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    OPTIONS["count_weights"] = Parameter("count_weights", "", "count the weights that act", "flag")
+    QUESTIONS["weights"] = HowManyWeights()
+    arguments = ["solve", "--D", "6", "--N", "12", "--P", "72", "--ridge", "0.05", "--count-weights"]
+    assert main([*arguments, "--json"]) == 0
+    assert capsys.readouterr().out == '{"weights": 42}\n'
+    assert main([*arguments, "--spread"]) == 2
+    assert "--spread: must not be given" in capsys.readouterr().err
+
+
+def test_the_page_of_parameters_is_that_of_the_table() -> None:
+    page = Path(__file__).parent.parent / "docs" / "parameters.md"
+    assert page.read_text(encoding="utf-8") == parameters(), "run `python -m replica_icl.tables > docs/parameters.md`"

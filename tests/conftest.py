@@ -34,7 +34,7 @@ class Command:
         """Until something holds or the command has ended; the limit is for a machine under load."""
         limit = time.monotonic() + seconds
         while not condition() and self.run.poll() is None and time.monotonic() < limit:
-            time.sleep(0.002)
+            time.sleep(0.005)
 
     def ended(self, seconds: float = 120) -> tuple[int, str, str]:
         """Exit code and what was printed."""

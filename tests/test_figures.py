@@ -70,7 +70,7 @@ def tiny(calls: list[int]) -> Figure:
     return Figure("li_fig4b", compute, draw, lambda data: [f"n = {data['n']}"])
 
 
-def test_a_second_run_finds_its_cells_unless_something_changed(tmp_path: Path) -> None:
+def test_a_second_run_finds_its_cells_unless_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     figure = tiny(calls)
     figure.make(tmp_path)
@@ -81,6 +81,9 @@ def test_a_second_run_finds_its_cells_unless_something_changed(tmp_path: Path) -
     assert json.loads(first)["data"] == {"y": [1.0, None], "n": 3}
     figure.make(tmp_path, seed=7)
     assert len(calls) == 2
+    monkeypatch.setattr(figures, "derivation_version", lambda: "another derivation")
+    figure.make(tmp_path)
+    assert len(calls) == 3
 
 
 def test_unknown_figures_and_folders_that_cannot_be_written_are_refused(

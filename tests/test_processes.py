@@ -49,6 +49,26 @@ def test_an_error_reaches_the_caller(workers: int) -> None:
     assert not multiprocessing.active_children()
 
 
+def held_back(item: int) -> tuple[int, bool, bool]:
+    """The process, and whether an interrupt and a termination do not reach it."""
+    time.sleep(0.2)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return os.getpid(), signal.SIGINT in mask, signal.SIGTERM in mask
+
+
+def test_an_interrupt_of_the_terminal_is_the_parent_s_alone() -> None:
+    """In a fresh process, whose first child is started beside the tracker of `multiprocessing`."""
+    script = (
+        "from tests.test_processes import held_back\n"
+        "from replica_icl.processes import as_finished\n"
+        "found = {value for _, value in as_finished(held_back, range(6), 2)}\n"
+        "print(len(found), {(interrupts, ends) for _, interrupts, ends in found})\n"
+    )
+    run = [sys.executable, "-c", script]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=Path(__file__).parents[1], timeout=120, check=True)
+    assert done.stdout == "2 {(True, False)}\n"
+
+
 def test_a_main_process_may_spawn() -> None:
     assert may_spawn()
 

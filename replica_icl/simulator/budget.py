@@ -118,7 +118,8 @@ def duration(seconds: float) -> str:
     for size, unit, until in ((1, "s", 90), (60, "min", 5400), (3600, "h", 172800), (86400, "days", 3e7)):
         if seconds < until:
             return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
-    return f"{seconds / 3.156e7:.2g} years"
+    years = seconds / 3.156e7
+    return f"{years:.{0 if years >= 10 else 1}f} years"
 
 
 def plan(

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= results
 QUICK ?=
 
-.PHONY: demo test lint figures report check-long lower benchmarks clean
+.PHONY: demo test test-lowest lint figures report check-long lower benchmarks clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,11 @@ demo: $(VENV)/.installed  ## Fig. 4(b) of Li et al.: theory, simulation and publ
 
 test: lint  ## lint, types and the whole test suite (below 10 minutes on two cores)
 	$(BIN)/python -m pytest -n 2
+
+test-lowest:  ## the test suite at the lower bounds of the dependencies, in a virtual environment of its own
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --constraint tests/lowest.txt --editable '.[test]'
+	$(VENV)-lowest/bin/python -m pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -39,4 +44,4 @@ benchmarks: $(VENV)/.installed
 	for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 clean:
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest $(OUT) .pytest_cache .mypy_cache .ruff_cache

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -283,3 +284,10 @@ def test_a_place_on_a_machine_is_seen() -> None:
     assert machine_paths("open('" + "/wo" + "rk/data.npy')") == ["/wo" + "rk/"]
     assert machine_paths("network/ and https://arxiv.org/abs/2405.11751") == []
     assert machine_paths(Path(__file__).read_text("utf-8")) == []
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_promised() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    promised = [*project["dependencies"], *project["optional-dependencies"]["cluster"]]
+    lines = (ROOT / "tests" / "lowest.txt").read_text("utf-8").splitlines()
+    assert sorted(line.replace("==", ">=") for line in lines if not line.startswith("#")) == sorted(promised)

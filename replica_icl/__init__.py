@@ -32,13 +32,13 @@ _PUBLIC = {
     "read_grid": "replica_icl.sweep.grid",
     "run_sweep": "replica_icl.sweep.run",
     "read_dataset": "replica_icl.sweep.dataset",
-    "derive": "replica_icl.narration",
+    "derive": "replica_icl.narration.catalogue",
 }
 
 if TYPE_CHECKING:
     from replica_icl.errors import ParameterError, SolveError
     from replica_icl.meeting.validation import validate
-    from replica_icl.narration import derive
+    from replica_icl.narration.catalogue import derive
     from replica_icl.numeric.questions.gradient_flow import gradient_flow
     from replica_icl.numeric.questions.optimal_ridge import optimal_ridge
     from replica_icl.numeric.questions.precision import refine_limit

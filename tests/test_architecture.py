@@ -76,9 +76,10 @@ def imported(source: str, module: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and node.args:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            text = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
-            if called in ("import_module", "__import__") and isinstance(text, str):
-                yield text
+            given: ast.AST = node.args[0]
+            text = given.values[0] if isinstance(given, ast.JoinedStr) else given  # f"package.{name}": "package."
+            if called in ("import_module", "__import__") and isinstance(text, ast.Constant):
+                yield str(text.value)
 
 
 def part_of(name: str) -> str | None:
@@ -249,6 +250,83 @@ def test_a_key_covers_the_source_of_everything_that_decides_a_number(
         "cli",
         "exits",
     }  # frames
+
+
+def dependencies(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Module -> modules that its import statements load, wherever in the file these stand.
+
+    That is: at the top, inside a function, for the type checker alone, or by `import_module` of a constant (of a
+    f-string: every module that it may name); and the `__init__` of every folder on the way, which Python runs first.
+    Of the package's own `__init__`, which holds a table of public names, a name stands for the module that it is from.
+    """
+
+    def known(name: str) -> str | None:
+        return next((found for found in (name, f"{name}.__init__") if found in sources), None)
+
+    def loaded(name: str) -> Iterator[str]:
+        head, *rest = name.split(".")
+        if head != "replica_icl" or not rest:
+            return
+        if rest[0] in LAZY:
+            rest = [*LAZY[rest[0]].split("."), *rest]
+        if not rest[-1]:
+            yield from (other for other in sources if other.startswith(f"{name}"))
+        for length in range(1, len(rest) + 1):
+            if (found := known(".".join([head, *rest[:length]]))) is not None:
+                yield found
+
+    return {
+        module: {other for name in imported(source, module) for other in loaded(name)} - {module}
+        for module, source in sources.items()
+    }
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Sets of modules that reach each other (strongly connected components of more than one)."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = list(graph[start])
+        while todo:
+            module = todo.pop()
+            if module not in seen:
+                seen.add(module)
+                todo += graph[module]
+        return seen
+
+    reach_of = {module: reached(module) for module in graph}
+    return {
+        frozenset(other for other in reach_of[module] if module in reach_of[other])
+        for module in graph
+        if module in reach_of[module]
+    }
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = dependencies(modules())
+    assert graph["replica_icl.lowering.loading"] >= {"replica_icl.theory.fresh_tasks", "replica_icl.theory.__init__"}
+    assert "replica_icl.numeric.solve" in graph["replica_icl.meeting.validation"]
+    assert circles(graph) == set()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("from replica_icl.b import y", "from replica_icl.a import x"),
+        ("import replica_icl.b", "def late():\n    from replica_icl import a"),
+        ("from .b import y", "if TYPE_CHECKING:\n    from replica_icl.a import x"),
+        ("import_module('replica_icl.b')", "import_module(f'replica_icl.{name}')"),
+    ],
+)
+def test_a_circle_is_found(first: str, second: str) -> None:
+    sources = {"replica_icl.a": first, "replica_icl.b": second}
+    assert circles(dependencies(sources)) == {frozenset({"replica_icl.a", "replica_icl.b"})}
+
+
+def test_a_circle_by_way_of_a_folder_is_found() -> None:
+    sources = {"replica_icl.p.__init__": "from replica_icl.p import a", "replica_icl.p.a": "import replica_icl.p.b"}
+    sources["replica_icl.p.b"] = ""
+    assert circles(dependencies(sources)) == {frozenset({"replica_icl.p.__init__", "replica_icl.p.a"})}
 
 
 SECRET = [

@@ -8,10 +8,8 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
-    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
-    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -19,7 +17,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = '328f240876b93269d0d8a1a161f789e7317c21822511f04e0ff38d7a8520816c'
+FINGERPRINT = 'f0841e2c1310206d41ac251c77d2295f485d4d299d6a1c5ca4825b0f6d212147'
 
 from typing import Any, NamedTuple
 

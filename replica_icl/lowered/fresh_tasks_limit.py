@@ -8,10 +8,8 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
-    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
-    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -20,7 +18,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = '2e471a61e7e10402d6393acb55b23224b7ec2632fcfdc16a4d8f1690c5a2ee4b'
+FINGERPRINT = '5859fe250894a3621aed378e7175bafc7879ce6a5ad4a0ea6fad3192442890d1'
 
 from typing import Any, NamedTuple
 

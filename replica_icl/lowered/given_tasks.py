@@ -6,12 +6,11 @@ SOURCES = (
     'model/losses/squared.py',
     'model/prompts/gaussian.py',
     'symbolic/averages.py',
-    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/symbols.py',
     'theory/given_tasks.py',
 )
-FINGERPRINT = '9f791cafeae407679d8a4dfd1f8ff0706bac6e1058469410fb549a5204864517'
+FINGERPRINT = 'ccefe640a3ce2e63be777f47779a0ef27c6216c5745961c965c9cc97944cf893'
 
 from typing import Any, NamedTuple
 

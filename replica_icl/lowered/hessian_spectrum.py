@@ -8,10 +8,8 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
-    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
-    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -20,7 +18,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = 'db81a1ba838b0d3bc973ad1ea6b912d371ca650d83c7eea9e9ac3dcaee1cd7a1'
+FINGERPRINT = 'c8644ac92355169882ab33c3988667c7e8009a70919796ff507be6a53215d7c3'
 
 from typing import Any, NamedTuple
 

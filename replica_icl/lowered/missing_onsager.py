@@ -8,10 +8,8 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
-    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
-    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -20,7 +18,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = 'b9885b5558250da0b50b3acbd2e842bfa744c086aeab1affb7527d0796be669f'
+FINGERPRINT = '5bc6ffc2ed9afefeee39de913065dfed42de910a70f83559986c779dfd771700'
 
 from typing import Any, NamedTuple
 

@@ -8,10 +8,8 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
-    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
-    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/sample_covariance.py',
@@ -21,7 +19,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = '50cfdb94e189e5d846f43f94bb2e35aeb3471925401c0327ab5dbcf736d84d12'
+FINGERPRINT = 'be07992835b843f04786437fe25e994bdfd63c0d1a585616e5da33274514c082'
 
 from typing import Any, NamedTuple
 

@@ -8,10 +8,8 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
-    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
-    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -22,7 +20,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '513b3697137aa1fe6cd2c6267ff1dbd7b430f7c8017128553f14a88b6d298ec0'
+FINGERPRINT = '96fda6f8272cf16ec90d0c0e94da0042b3f4378091246383fb2e65827ff67056'
 
 from typing import Any, NamedTuple
 

@@ -66,10 +66,23 @@ class _Prompt:
         i = self._fresh()
         return self.label(i) * self.label(i) / s.N
 
-    def feature(self, spin: Spin) -> TensorPolynomial:
-        """s_ij = c~_i x~_j."""
+    def feature(self, spin: Spin, factor: sp.Expr) -> TensorPolynomial:
+        """s_ij = f(l) c~_i x~_j, the factor f a polynomial in the corner.
+
+        Raises:
+            ValueError: if it is none; only polynomial moments follow from Wick's theorem.
+        """
+        if not factor.is_polynomial(s.corner):
+            raise ValueError(f"the features' factor {factor} is no polynomial in the corner")
         i, j = spin
-        return (self.corner() if i == CORNER else self.context(i)) * QUERY[j]
+        plain = (self.corner() if i == CORNER else self.context(i)) * QUERY[j]
+        total = TensorPolynomial.of(0)
+        for (power,), coefficient in sp.Poly(factor, s.corner).terms():
+            term = coefficient * plain
+            for _ in range(power):
+                term = term * self.corner()
+            total = total + term
+        return total
 
     def scalar(self, which: sp.Symbol) -> TensorPolynomial:
         """One of `symbols.SCALARS` as a polynomial in the Gaussian tensors."""
@@ -170,21 +183,25 @@ def _prompt_average_block(name: str, description: str, mean: sp.Expr, square: sp
 
 
 @cache
-def field_moment(spin: Spin, power: int = 1) -> sp.Expr:
-    """E (y~ s_ij)^power on one prompt, for a weight given by labels such as (1, 2) or (CORNER, 1)."""
+def field_moment(spin: Spin, power: int = 1, factor: sp.Expr = sp.S.One) -> sp.Expr:
+    """E (y~ s_ij)^power on one prompt, for a weight given by labels such as (1, 2) or (CORNER, 1).
+
+    Args:
+        factor: f of the features s_ij = f(l) c~_i x~_j; one for linear attention.
+    """
     prompt = _Prompt()
-    return _average([f for _ in range(power) for f in (prompt.target(), prompt.feature(spin))])
+    return _average([f for _ in range(power) for f in (prompt.target(), prompt.feature(spin, factor))])
 
 
 @cache
-def feature_moment(first: Spin, second: Spin, power: int = 1) -> sp.Expr:
-    """E (s_ij s_kn)^power on one prompt, for two weights given by labels."""
+def feature_moment(first: Spin, second: Spin, power: int = 1, factor: sp.Expr = sp.S.One) -> sp.Expr:
+    """E (s_ij s_kn)^power on one prompt, for two weights given by labels; `factor` as in `field_moment`."""
     prompt = _Prompt()
-    return _average([f for _ in range(power) for f in (prompt.feature(first), prompt.feature(second))])
+    return _average([f for _ in range(power) for f in (prompt.feature(first, factor), prompt.feature(second, factor))])
 
 
 @cache
-def field_blocks() -> tuple[Block, ...]:
+def field_blocks(factor: sp.Expr = sp.S.One) -> tuple[Block, ...]:
     """h_ij = (1/P) sum_mu y~ s_ij.
 
     Target and context vector share the task, and the target contains w.x~, so i = j matters: the diagonal of
@@ -196,7 +213,7 @@ def field_blocks() -> tuple[Block, ...]:
         "last row": ("h_(D+1)j", (CORNER, 1)),
     }
     return tuple(
-        _prompt_average_block(name, text, field_moment(spin), field_moment(spin, 2))
+        _prompt_average_block(name, text, field_moment(spin, 1, factor), field_moment(spin, 2, factor))
         for name, (text, spin) in representatives.items()
     )
 
@@ -214,7 +231,7 @@ _QUERY_PAIRS: dict[str, tuple[str, int, int]] = {
 
 
 @cache
-def coupling_blocks() -> tuple[Block, ...]:
+def coupling_blocks(factor: sp.Expr = sp.S.One) -> tuple[Block, ...]:
     """J_(ij)(kn) = -(1/P) sum_mu s_ij s_kn of two different weights.
 
     Context vector and query are independent and each is isotropic, so only i against k and j against n
@@ -224,8 +241,8 @@ def coupling_blocks() -> tuple[Block, ...]:
         _prompt_average_block(
             f"{context}, {query}",
             f"J_(ij)(kn), {context_text}, {query_text}",
-            -feature_moment((i, j), (k, n)),
-            feature_moment((i, j), (k, n), 2),
+            -feature_moment((i, j), (k, n), 1, factor),
+            feature_moment((i, j), (k, n), 2, factor),
         )
         for (context, (context_text, i, k)), (query, (query_text, j, n)) in product(
             _CONTEXT_PAIRS.items(), _QUERY_PAIRS.items()
@@ -235,13 +252,13 @@ def coupling_blocks() -> tuple[Block, ...]:
 
 
 @cache
-def precision_blocks() -> tuple[Block, ...]:
+def precision_blocks(factor: sp.Expr = sp.S.One) -> tuple[Block, ...]:
     """lambda_ij - lambda_0 = (1/P) sum_mu s_ij^2: the diagonal of the feature matrix lives here only."""
     representatives: dict[str, tuple[str, Spin]] = {
         "D block": ("lambda_ij - lambda_0", (1, 1)),
         "last row": ("lambda_(D+1)j - lambda_0", (CORNER, 1)),
     }
     return tuple(
-        _prompt_average_block(name, text, feature_moment(spin, spin), feature_moment(spin, spin, 2))
+        _prompt_average_block(name, text, feature_moment(spin, spin, 1, factor), feature_moment(spin, spin, 2, factor))
         for name, (text, spin) in representatives.items()
     )

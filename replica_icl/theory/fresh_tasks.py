@@ -92,9 +92,9 @@ class FreshTasks:
 
         W minus this rule is what fluctuations of the overlaps see. With it, those of m and of Q are independent.
         """
-        T, a, weight = s.query_norm, s.context_norm, (self.energetic.shrinkage / self.energetic.identity) ** 2
-        aligned, norm = (Average(T**2 * a * x * weight, s.SCALARS) for x in (s.aligned, a))
-        return aligned / norm
+        pull, norm = -self.covariance.overlap, self.covariance.self_overlap
+        weight = norm * (self.energetic.shrinkage / self.energetic.identity) ** 2
+        return Average(pull * weight, s.SCALARS) / Average(norm * weight, s.SCALARS)
 
     @property
     def next_order(self) -> NextOrder:

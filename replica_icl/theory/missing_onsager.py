@@ -10,15 +10,15 @@ from __future__ import annotations
 import sympy as sp
 
 from replica_icl.lowering.source import Matrix, Program, Vector
-from replica_icl.model.attention.merged import Attention
+from replica_icl.model.attention.merged import Attention, linear_attention
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.moments import coupling_blocks, precision_blocks
 from replica_icl.theory.fresh_tasks import BLOCKS
 
 
-def partners() -> Matrix:
-    """Sum over j != i of E J_ij^2, for i in one block and j in one block."""
-    square = {block.name: block.variance + block.mean**2 for block in coupling_blocks()}
+def partners(factor: sp.Expr) -> Matrix:
+    """Sum over j != i of E J_ij^2, for i in one block and j in one block; `factor` of the features."""
+    square = {block.name: block.variance + block.mean**2 for block in coupling_blocks(factor)}
 
     def over(context: str, same: sp.Expr, contexts: sp.Expr) -> sp.Expr:
         """`contexts` partners on the context side, each with D on the query side, `same` of them at the same query."""
@@ -34,7 +34,8 @@ def partners() -> Matrix:
 
 def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     """Mean of lambda_i - lambda_0 per block, and the sums of squared couplings between blocks."""
-    precisions = {block.name: block.mean for block in precision_blocks()}
+    factor = (attention or linear_attention()).feature_factor
+    precisions = {block.name: block.mean for block in precision_blocks(factor)}
     return (
         Program(
             name="coupling_moments",
@@ -42,7 +43,7 @@ def programs(attention: Attention | None = None) -> tuple[Program, ...]:
             arguments=(s.D, s.N, s.P, s.noise),
             outputs={
                 "precisions": Vector.of(BLOCKS, [precisions["D block"], precisions["last row"]]),
-                "squares": partners(),
+                "squares": partners(factor),
             },
         ),
     )

@@ -171,27 +171,62 @@ class TaskDiversity:
         return sp.expand(value.subs(s.lam, effective_ridge * shrinkage))
 
     @cached_property
+    def _V_of_class(self) -> sp.Expr:
+        """V of the first class in its eigenvalue, s and k."""
+        c = self.classes[0]
+        (V,) = sp.solve(self.equation(c, c.q), c.V)
+        return V
+
+    @cached_property
+    def distance(self) -> sp.Expr:
+        """z in delta and k, delta + k for linear attention: the classes' V have their pole at r = -z.
+
+        Raises:
+            ValueError: if there is not one pole, and it on the left of the spectrum.
+        """
+        poles = sp.roots(sp.denom(sp.together(self._V_of_class)), self.classes[0].eigenvalue)
+        if len(poles) != 1 or not (distance := sp.expand(-next(iter(poles)))).is_positive:
+            raise ValueError("a class's fluctuation is not that of a resolvent of the tasks' covariance")
+        return distance
+
+    @cached_property
+    def ridge_of_distance(self) -> sp.Expr:
+        """k at given z."""
+        (ridge,) = sp.solve(self.distance - spectrum.distance, effective_ridge)
+        return ridge
+
+    @cached_property
     def of_eigenvalue(self) -> dict[str, sp.Expr]:
-        """V, m and q - m^2 of the class at eigenvalue r, in z = delta + k, s and e.
+        """V, m and q - m^2 of the class at eigenvalue r, in z, s and e.
 
         Raises:
             ValueError: if a class feels another one beyond chi and e.
         """
         c, *others = self.classes
-        (V,) = sp.solve(self.equation(c, c.q), c.V)
+        V = self._V_of_class
         (m,) = sp.solve(self.equation(c, c.m).subs(c.V, V), c.m)
         (q,) = sp.solve(self.equation(c, c.V).subs(c.m, m).subs(c.V, V), c.q)
-        in_r = {c.eigenvalue: spectrum.eigenvalue, effective_ridge: spectrum.distance - excess}
+        in_r = {c.eigenvalue: spectrum.eigenvalue, effective_ridge: self.ridge_of_distance}
         found = {"V": V, "m": m, "own": sp.simplify(q - m**2)}
         foreign = {c.share, *(x for o in others for x in (o.share, o.eigenvalue, o.m, o.q, o.V))}
         if any(value.free_symbols & foreign for value in found.values()):
             raise ValueError("a class feels the others beyond chi and e")
         return {name: sp.factor(sp.simplify(value.subs(in_r))) for name, value in found.items()}
 
+    def _per_direction(self, total: sp.Expr, by: str) -> sp.Expr:
+        """Coefficient of a class's m, q or V in a sum over the classes, per direction, in r."""
+        c = self.classes[0]
+        return sp.expand(total).coeff(getattr(c, by)).subs(c.eigenvalue, spectrum.eigenvalue) / c.share
+
     @property
     def context(self) -> sp.Expr:
-        """B = r + delta: what the context vector has in a direction of eigenvalue r."""
-        return spectrum.eigenvalue + excess
+        """B, what the weights meet of the context in a direction of eigenvalue r: r + delta for linear attention."""
+        return sp.factor(self._per_direction(self.sums[task_error], "q"))
+
+    @property
+    def aligned(self) -> sp.Expr:
+        """A, what the target has in common with it: r for linear attention."""
+        return self._per_direction(self.sums[task_error], "m") / -2
 
     @cached_property
     def seen(self) -> sp.Expr:
@@ -213,7 +248,7 @@ class TaskDiversity:
             ValueError: if it is another equation than that of fresh tasks.
         """
         balance = shrinkage * (1 + s.beta_tilde / s.alpha * spectrum.spectral_average(self._chi_of_eigenvalue)) - 1
-        in_k = balance.subs(shrinkage, s.lam / effective_ridge).subs(spectrum.distance, excess + effective_ridge)
+        in_k = balance.subs(shrinkage, s.lam / effective_ridge).subs(spectrum.distance, self.distance)
         numerator = sp.numer(sp.together(in_k.subs(spectrum.signal, s.context_norm - excess)))
         polynomial = sp.Poly(sp.expand(numerator), effective_ridge)
         if sp.expand(polynomial.as_expr() + self.fresh.ridge_polynomial.as_expr()) != 0 and (
@@ -240,16 +275,16 @@ class TaskDiversity:
         own = own.subs(c.eigenvalue, spectrum.eigenvalue).subs(c.V, self.of_eigenvalue["V"])
         learnt = spectrum.spectral_average(sp.simplify(own))
         # s = 1 - < B / (B + k) > / alpha takes the place of the one that 1 - trace begins with.
-        return shrinkage + sp.factor((self.seen / s.alpha - learnt).subs(spectrum.distance, excess + effective_ridge))
+        return shrinkage + sp.factor((self.seen / s.alpha - learnt).subs(spectrum.distance, self.distance))
 
     @cached_property
     def task_error(self) -> sp.Expr:
         """e_idg: e = sum over classes of the residual, solved for e; the denominator is the replicon."""
         m, own, r = self.of_eigenvalue["m"], self.of_eigenvalue["own"], spectrum.eigenvalue
-        per_direction = r - 2 * r * m + self.context * m**2  # 1 = < r >
+        per_direction = r - 2 * self.aligned * m + self.context * m**2  # 1 = < r >
         per_error = spectrum.spectral_average(sp.simplify(self.context * own / task_error))
         gap = (1 - per_error - self.replicon).subs(shrinkage, 1 - self.seen / s.alpha)
-        if sp.simplify(gap.subs(spectrum.distance, excess + effective_ridge)) != 0:
+        if sp.simplify(gap.subs(spectrum.distance, self.distance)) != 0:
             raise ValueError("the denominator of e_idg is not the replicon eigenvalue")
         return (s.noise + _by_distance(spectrum.spectral_average(per_direction))) / self.replicon
 
@@ -315,7 +350,7 @@ class TaskDiversity:
 
         S: the spectral law; s: the fluctuation chi; lam: k s = lambda; m and q: the classes' sums; e: e = C_ab.
         """
-        average, r = spectrum.spectral_average, spectrum.eigenvalue
+        average, r, aligned = spectrum.spectral_average, spectrum.eigenvalue, self.aligned
         m, own = self.of_eigenvalue["m"], self.of_eigenvalue["own"]
         terms: dict[str, tuple[sp.Expr, ...]] = {
             "S": sp.Add.make_args(sp.expand(spectrum.quadratic().as_expr())),
@@ -323,11 +358,11 @@ class TaskDiversity:
             "lam": (effective_ridge * shrinkage, -s.lam),
             "m": (-s.m, average(m)),
             "q": (-s.q, average(m**2), average(own)),
-            # < r > = 1 is taken out of < r m > and < B m^2 >, which leaves functions that are bounded in r.
+            # < r > = 1 is taken out of < A m > and < B m^2 >, which leaves functions that are bounded in r.
             "e": (
                 -task_error,
                 s.noise,
-                -2 * average(sp.cancel(r * m - r)),
+                -2 * average(sp.cancel(aligned * m - r)),
                 average(sp.cancel(self.context * m**2 - r)),
                 average(self.context * own),
             ),
@@ -361,17 +396,20 @@ def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     given = sp.Symbol("k_given", nonnegative=True)
     law = (
         (excess, theory.excess_value),
-        (spectrum.distance, excess + effective_ridge),
+        (spectrum.distance, theory.distance),
         (spectrum.signal, spectrum.signal_root()),
         (s.context_norm, excess + spectrum.signal),
     )
-    at_given = (law[0], (spectrum.distance, excess + given), *law[2:])
+    at_given = (law[0], (spectrum.distance, theory.distance.subs(effective_ridge, given)), *law[2:])
     fixed_point = Program(
         name="fixed_point",
         summary="k that the tasks' spectrum as seen at k_given implies, and the derivative of this map.",
         arguments=(given, *controls),
         definitions=(*at_given, (effective_ridge, theory.fresh.effective_ridge)),
-        outputs={"k": effective_ridge, "slope": sp.factor(in_norm) * spectrum.slope()},
+        outputs={
+            "k": effective_ridge,
+            "slope": sp.factor(in_norm) * spectrum.slope() * theory.distance.diff(effective_ridge),
+        },
     )
     solution = Program(
         name="solution",

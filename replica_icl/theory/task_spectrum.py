@@ -71,7 +71,9 @@ def slope() -> sp.Expr:
 
 @cache
 def power_average(power: int) -> sp.Expr:
-    """< (r + z)^(-power) > in S and z."""
+    """< (r + z)^(-power) > in S and z, for powers from -1 on; the mean of the law is one."""
+    if power == -1:
+        return 1 + distance
     if power == 0:
         return sp.S.One
     if power == 1:
@@ -82,7 +84,7 @@ def power_average(power: int) -> sp.Expr:
 
 
 def spectral_average(expression: sp.Expr) -> sp.Expr:
-    """< expression > over the law, in S and z, of a rational function of r whose only pole is r = -z.
+    """< expression > over the law, in S and z, of a rational function of r whose only pole is r = -z, at most linear.
 
     The result is written over its denominator with z multiplying what is left of S < 1, so that terms are positive.
 
@@ -95,8 +97,8 @@ def spectral_average(expression: sp.Expr) -> sp.Expr:
     for term in sp.Add.make_args(in_shift):
         coefficient, monomial = term.as_independent(shifted, as_Add=False)
         power = -sp.degree(monomial, shifted) if monomial.is_polynomial(shifted) else sp.degree(1 / monomial, shifted)
-        if sp.simplify(monomial * shifted**power) != 1 or power < 0:
-            raise ValueError(f"not a rational function with its pole at r = -z alone: {expression}")
+        if sp.simplify(monomial * shifted**power) != 1 or power < -1:
+            raise ValueError(f"not a linear or rational function with its pole at r = -z alone: {expression}")
         total += coefficient * power_average(int(power))
     return sp.factor(sp.together(total))
 

@@ -55,9 +55,16 @@ def test_log_average_is_the_integral_of_the_stieltjes_transform() -> None:
     assert abs(sp.N(far - sp.log(10**8), 30)) < 2e-8
 
 
-def test_spectral_average_refuses_another_pole() -> None:
-    with pytest.raises(ValueError, match="pole"):
-        spectrum.spectral_average(1 / (r + excess))
+def test_spectral_average_refuses_another_pole_and_a_second_moment() -> None:
+    for expression in (1 / (r + excess), r**2):
+        with pytest.raises(ValueError, match="pole"):
+            spectrum.spectral_average(expression)
+
+
+def test_the_mean_of_the_law_is_one() -> None:
+    """Of a linear function as it is stated, and as the 1/z of the transform at large z."""
+    assert sp.expand(spectrum.spectral_average(3 * r + 2 * z)) == 3 + 2 * z
+    assert sp.limit(z * (1 - z / (z + spectrum.signal_root().subs(kappa, 2))), z, sp.oo) == 1
 
 
 def test_class_solutions_make_the_free_energy_stationary(theory: TaskDiversity) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import sympy as sp
 
@@ -136,6 +136,34 @@ def _moments(expression: sp.Expr, rules: dict[tuple[sp.Symbol, ...], sp.Expr], v
     return total
 
 
+def _prompt(D: int) -> tuple[sp.Matrix, list[sp.Symbol], list[sp.Symbol]]:
+    """Gram matrix, context and query of a prompt in symbols.
+
+    The prompt's last column is the query; the columns before it do not reach the query's entry.
+    """
+    c = list(sp.symbols(f"c_1:{D + 1}", real=True))
+    x = list(sp.symbols(f"xq_1:{D + 1}", real=True))
+    gram = sp.Matrix(D + 1, D + 1, lambda i, j: sp.Symbol(f"G_{i}{j}", real=True))
+    gram[D, :] = sp.Matrix([[*c, s.corner]])
+    return gram, c, x
+
+
+def feature_factor(predict: Prediction = prediction, D: int = 2) -> sp.Expr:
+    """What the features of a forward pass are multiples of c~_i x~_j by: one for linear attention, at most f(l).
+
+    Raises:
+        ValueError: if the prediction is another function of weights and prompt.
+    """
+    gram, c, x = _prompt(D)
+    weights = weight_matrix(D)
+    predicted = sp.expand(predict(gram, weights, sp.Matrix([*x, 0])))
+    factor = predicted.coeff(weights[0, 0]) / (c[0] * x[0])
+    linear = sum(a * weights[i, j] * x[j] for i, a in enumerate([*c, s.corner]) for j in range(D))
+    if sp.expand(predicted - factor * linear) != 0 or not factor.free_symbols <= {s.corner}:
+        raise ValueError("the prediction is no multiple, by a function of the corner, of c~ W x~")
+    return sp.factor(factor)
+
+
 def residual_covariance(D: int = 2, predict: Prediction = prediction) -> ResidualCovariance:
     """Derive the residual covariance from the forward pass at an explicit D.
 
@@ -146,13 +174,10 @@ def residual_covariance(D: int = 2, predict: Prediction = prediction) -> Residua
     Raises:
         ValueError: if the average cannot be written with the overlaps m, Q and U (another forward pass may need more).
     """
-    c = list(sp.symbols(f"c_1:{D + 1}", real=True))
+    gram, c, x = _prompt(D)
     w = list(sp.symbols(f"w_1:{D + 1}", real=True))
-    x = list(sp.symbols(f"xq_1:{D + 1}", real=True))
     eps = sp.Symbol("epsilon", real=True)
-    gram = sp.Matrix(D + 1, D + 1, lambda i, j: sp.Symbol(f"G_{i}{j}", real=True))
-    gram[D, :] = sp.Matrix([[*c, s.corner]])
-    query_column = sp.Matrix([*x, 0])  # the prompt's last column; the columns before it do not reach the query's entry
+    query_column = sp.Matrix([*x, 0])
     replica = [weight_matrix(D, name) for name in ("a", "b")]
     target = sum(wi * xi for wi, xi in zip(w, x, strict=True)) / sp.sqrt(D) + eps
     residual = [target - predict(gram, W, query_column) for W in replica]
@@ -190,6 +215,15 @@ class Attention:
 
     predict: Prediction
     covariance: ResidualCovariance
+
+    @cached_property
+    def feature_factor(self) -> sp.Expr:
+        """f in the features s_ij = f c~_i x~_j that the weights multiply.
+
+        Raises:
+            ValueError: as `feature_factor`.
+        """
+        return feature_factor(self.predict)
 
     @classmethod
     def of(cls, predict: Prediction) -> Attention:

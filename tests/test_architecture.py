@@ -35,7 +35,7 @@ GROUND = (
     "processes",
 )
 """What theory and simulator may share: no scaling is in it."""
-MEETING = ("meeting", "exits", "report", "cli", "plotting", "sweep", "dataset")
+MEETING = ("meeting", "exits", "report", "cli", "commands", "plotting", "sweep", "dataset")
 INTERFACES = ("<package>",)
 """`import replica_icl` hides what is used of it; only `from replica_icl import name` says so."""
 

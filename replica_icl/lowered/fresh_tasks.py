@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -17,7 +19,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = 'f0841e2c1310206d41ac251c77d2295f485d4d299d6a1c5ca4825b0f6d212147'
+FINGERPRINT = 'a1203564041c495c07b152fe68f635e02313d39f8fd7b485efb5fffdbcd94d62'
 
 from typing import Any, NamedTuple
 

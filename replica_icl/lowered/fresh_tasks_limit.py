@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -18,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = '5859fe250894a3621aed378e7175bafc7879ce6a5ad4a0ea6fad3192442890d1'
+FINGERPRINT = '390d1cd21232de7481c2d01c55f058e583863af0c22d034949425b6937ddfcc1'
 
 from typing import Any, NamedTuple
 

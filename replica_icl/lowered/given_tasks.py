@@ -6,11 +6,12 @@ SOURCES = (
     'model/losses/squared.py',
     'model/prompts/gaussian.py',
     'symbolic/averages.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/symbols.py',
     'theory/given_tasks.py',
 )
-FINGERPRINT = 'ccefe640a3ce2e63be777f47779a0ef27c6216c5745961c965c9cc97944cf893'
+FINGERPRINT = 'e51d5a12ad20d2a491851300bddb2a3e0d654bc29f6438e94782950ca8285cc1'
 
 from typing import Any, NamedTuple
 

@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -18,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = 'c8644ac92355169882ab33c3988667c7e8009a70919796ff507be6a53215d7c3'
+FINGERPRINT = '6b8b0d1d58447c107080114f90876476832d2f88990438637b85cd5dd8a8dee7'
 
 from typing import Any, NamedTuple
 

@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -18,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = '5bc6ffc2ed9afefeee39de913065dfed42de910a70f83559986c779dfd771700'
+FINGERPRINT = '46ccdb0b0d13ff8ea2ed07b6910b087cf099898dd9225da1748602083bf16fff'
 
 from typing import Any, NamedTuple
 

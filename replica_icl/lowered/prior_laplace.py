@@ -27,7 +27,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = '3ebe051579d140ecbeb7b0b2c0a8e89a57060f370ad3d89d2a1fa1a437f3f904'
+FINGERPRINT = '0bfa79b1c21a2f5010b72b90d21d950122e82f478a944ef6b99ce3f197904cd6'
 
 from typing import Any, NamedTuple
 

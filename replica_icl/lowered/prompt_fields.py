@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = '543bd0c9a9abd5bf2a571b70f0f26d899b5c518a91d5b09d58cad08a08b31105'
+FINGERPRINT = '94b58a1fdb9bad7ae0ac76c76388f8069c1fe2dde6f2aa76b5c2bf5fb445c396'
 
 from typing import Any, NamedTuple
 

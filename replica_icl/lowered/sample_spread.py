@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/sample_covariance.py',
@@ -19,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = 'be07992835b843f04786437fe25e994bdfd63c0d1a585616e5da33274514c082'
+FINGERPRINT = '84c080c086e1ff9592689570c459a220691857076c55934e24c111ed7697f454'
 
 from typing import Any, NamedTuple
 

@@ -8,8 +8,10 @@ SOURCES = (
     'model/prompts/gaussian.py',
     'symbolic/action.py',
     'symbolic/averages.py',
+    'symbolic/channel.py',
     'symbolic/moments.py',
     'symbolic/next_order.py',
+    'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/saddle.py',
     'symbolic/stability.py',
@@ -20,7 +22,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '96fda6f8272cf16ec90d0c0e94da0042b3f4378091246383fb2e65827ff67056'
+FINGERPRINT = 'd2fc20fabd2647568f6bc345bfc6b3a868c345d87d384ce70ce5077094c4d8c0'
 
 from typing import Any, NamedTuple
 

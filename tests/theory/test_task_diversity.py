@@ -64,7 +64,7 @@ def test_spectral_average_refuses_another_pole_and_a_second_moment() -> None:
 def test_the_mean_of_the_law_is_one() -> None:
     """Of a linear function as it is stated, and as the 1/z of the transform at large z."""
     assert sp.expand(spectrum.spectral_average(3 * r + 2 * z)) == 3 + 2 * z
-    assert sp.limit(z * (1 - z / (z + spectrum.signal_root().subs(kappa, 2))), z, sp.oo) == 1
+    assert abs(float((spectrum.signal_root()).subs({kappa: 2, z: 10**9})) - 1) < 1e-8
 
 
 def test_class_solutions_make_the_free_energy_stationary(theory: TaskDiversity) -> None:

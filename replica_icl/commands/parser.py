@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from replica_icl import __version__
-from replica_icl.cli import commands
+from replica_icl.commands import run
 from replica_icl.exits import RENAMED
 from replica_icl.options import OPTIONS, SIMULATION, TRAINERS, TRAINING
 from replica_icl.parameters import RATIOS, SETTING, Parameter
@@ -106,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    solve = command("solve", commands.solve, "solve one point of the theory", commands.observables_told())
+    solve = command("solve", run.solve, "solve one point of the theory", run.observables_told())
     _setting(solve)
     add(
         solve.add_argument_group("ratios of the limit, instead of raw numbers"),
@@ -125,23 +125,23 @@ def build_parser() -> argparse.ArgumentParser:
         (one for name, one in OPTIONS.items() if name not in apart),
     )
 
-    simulate = command("simulate", commands.simulate, "simulate one ensemble of disorder realisations")
+    simulate = command("simulate", run.simulate, "simulate one ensemble of disorder realisations")
     _setting(simulate)
     _run(simulate)
     add(simulate, [OPTIONS["tasks"]])
     simulate.add_argument("--out", action=_Once, metavar="DIR", help="store every realisation; a second call continues")
 
-    validate = command("validate", commands.validate, "theory and simulation side by side; exit 1 if they disagree")
+    validate = command("validate", run.validate, "theory and simulation side by side; exit 1 if they disagree")
     _setting(validate)
     _level(validate)
     add(validate, [OPTIONS["tolerance"]])
     _run(validate)
 
-    derive = command("derive", commands.derive, "print a derivation, step by step")
+    derive = command("derive", run.derive, "print a derivation, step by step")
     derive.add_argument("name", metavar="NAME", help="of an ensemble, e.g. fresh-tasks")
     derive.add_argument("--format", action=_Once, help="text (default), markdown or latex")
 
-    sweep = command("sweep", commands.sweep, "a grid of parameters into one dataset; a second call continues")
+    sweep = command("sweep", run.sweep, "a grid of parameters into one dataset; a second call continues")
     sweep.add_argument("grid", metavar="GRID.toml", help="what is fixed, swept and computed")
     sweep.add_argument("--out", action=_Once, metavar="FILE.nc", help="netCDF file; cells are kept in FILE.nc.cells")
     sweep.add_argument("--executor", action=_Once, help=f"{EXECUTORS[0]} (default), {' or '.join(EXECUTORS[1:])}")
@@ -149,13 +149,13 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--scheduler", action=_Once, metavar="ADDRESS", help="of a running dask scheduler, or its file")
     sweep.add_argument("--json", action="store_true", help="print one JSON object")
 
-    figure = command("figure", commands.figure, "draw one of the papers' figures, or all; a second call continues")
+    figure = command("figure", run.figure, "draw one of the papers' figures, or all; a second call continues")
     figure.add_argument("name", metavar="NAME|all", help="as in figures/manifest.toml, e.g. li_fig4b")
     figure.add_argument("--quick", action="store_true", help="fewer realisations and smaller sizes")
     figure.add_argument("--out", action=_Once, metavar="DIR", help="pictures, data and captions (default results)")
     add(figure, [SIMULATION["seed"]])
 
-    published = command("published", commands.published, "theory against the published numbers; exit 1 beyond |z| 4")
+    published = command("published", run.published, "theory against the published numbers; exit 1 beyond |z| 4")
     published.add_argument("--out", action=_Once, metavar="DIR", help="also simulate, and write a report there")
     add(published, [SIMULATION["realisations"], SIMULATION["seed"]])
     published.add_argument("--json", action="store_true", help="print one JSON object")

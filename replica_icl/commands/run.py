@@ -186,9 +186,9 @@ def validate(args: argparse.Namespace) -> int:
 
 
 def derive(args: argparse.Namespace) -> int:
-    from replica_icl import narration
+    from replica_icl.narration import catalogue
 
-    print(narration.derive(args.name).render(args.format or "text"))
+    print(catalogue.derive(args.name).render(args.format or "text"))
     return 0
 
 

@@ -9,10 +9,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from replica_icl.cli.parser import build_parser, joined
+from replica_icl.commands.parser import build_parser, joined
 from replica_icl.exits import told, until_the_pipe_closes
-
-__all__ = ["build_parser", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,3 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return told(f"replica-icl {args.command}", lambda: args.run(args))
 
     return until_the_pipe_closes(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -102,7 +102,13 @@ def build_parser() -> argparse.ArgumentParser:
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, run: Any, summary: str, epilog: str = "") -> argparse.ArgumentParser:
-        sub = subcommands.add_parser(name, help=summary, description=summary, epilog=epilog or None)
+        sub = subcommands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=epilog or None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # the observables have a line each
+        )
         sub.set_defaults(run=run)
         return sub
 

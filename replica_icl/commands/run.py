@@ -29,12 +29,15 @@ def parsed(args: argparse.Namespace, table: Mapping[str, Parameter]) -> dict[str
 
 
 def observables_told() -> str:
-    """The observables in one paragraph, for the help."""
-    each = "; ".join(f"{one.name}: {one.meaning}" for one in OBSERVABLES.values())
-    return (
-        "What is printed under a plain name is the best value: at finite size the saddle point with its next order "
-        f"added, with both parts and an estimate of the theory's own error beside it. {each}."
-    )
+    """The observables, one on a line, for the help."""
+    each = [f"  {one.name:<12} {one.meaning}{f' ({one.exists})' * bool(one.exists)}" for one in OBSERVABLES.values()]
+    head = [
+        "What is printed under a plain name is the best value: at finite size the saddle point with its",
+        "next order added, with both parts and an estimate of the theory's own error beside it.",
+        "",
+        "observables:",
+    ]
+    return "\n".join([*head, *each])
 
 
 def _emit(args: argparse.Namespace, data: Mapping[str, Any], text: str) -> None:

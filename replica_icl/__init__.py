@@ -13,6 +13,8 @@ _PUBLIC = {
     "setting_at": "replica_icl.ratios",
     "ParameterError": "replica_icl.errors",
     "SolveError": "replica_icl.errors",
+    "Prior": "replica_icl.priors",
+    "Laplace": "replica_icl.priors",
     "solve": "replica_icl.numeric.solve",
     "Solution": "replica_icl.numeric.solution",
     "Status": "replica_icl.status",
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from replica_icl.numeric.questions.transfer import transfer_error
     from replica_icl.numeric.solution import Solution
     from replica_icl.numeric.solve import solve
+    from replica_icl.priors import Laplace, Prior
     from replica_icl.ratios import Ratios, setting_at
     from replica_icl.setting import Setting
     from replica_icl.simulator.ensemble import simulate
@@ -60,7 +63,9 @@ if TYPE_CHECKING:
     from replica_icl.sweep.run import run_sweep
 
 __all__ = [
+    "Laplace",
     "ParameterError",
+    "Prior",
     "Ratios",
     "Setting",
     "Solution",

@@ -57,7 +57,3 @@ class WorkerError(ReplicaICLError):
 
 class StorageError(ReplicaICLError):
     """Results could not be written; what was finished before is kept."""
-
-
-class StaleDerivationError(ReplicaICLError):
-    """Generated functions do not belong to the derivation beside them."""

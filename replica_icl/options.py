@@ -11,12 +11,14 @@ from typing import Any
 
 from replica_icl.errors import ParameterError
 from replica_icl.parameters import Parameter, is_array
+from replica_icl.priors import Prior
 
 OPTIONS: dict[str, Parameter] = {
     one.name: one
     for one in (
         Parameter("tolerance", "", "relative accuracy of averages over prompts", least=1e-11, most=0.1),
         Parameter("tasks", "", "(K, D) task matrix: it fixes K", "array", metavar="FILE.npy"),
+        Parameter("prior", "", "weight prior beside the ridge, e.g. Laplace(l1=0.01)", "array"),
         Parameter("shares", "", "fraction of the prompts of each task, (K,)", "array"),
         Parameter("draws", "", "random task sets to average over (default 1)", "integer", 1, metavar="R"),
         Parameter("seed", "", "seed of the random streams (default 0)", "integer", 0, metavar="S"),
@@ -82,6 +84,8 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if name not in OPTIONS:
             raise ParameterError(name, value, f"must be one of {', '.join(OPTIONS)}")
+        if name == "prior" and not isinstance(value, Prior):
+            raise ParameterError(name, value, "must be a weight prior, e.g. Laplace(l1=0.01)")
         checked = OPTIONS[name].check(value)
         if checked is not False:
             found[name] = checked

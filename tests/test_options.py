@@ -12,6 +12,7 @@ from replica_icl.numeric.questions.errors import Errors
 from replica_icl.numeric.questions.registry import QUESTIONS
 from replica_icl.numeric.solve import answer, check_answerable, solve
 from replica_icl.options import OPTIONS, given
+from replica_icl.priors import Laplace
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 
@@ -24,6 +25,7 @@ POINTS: dict[str, dict[str, Any]] = {
 VALUES: dict[str, Any] = {
     "tolerance": 3e-2,
     "tasks": TASKS,
+    "prior": Laplace(l1=0.02),
     "shares": [0.5, 0.3, 0.2],
     "draws": 2,
     "seed": 7,

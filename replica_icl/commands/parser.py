@@ -125,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
         solve.add_argument_group("random task sets, with K tasks at level given-tasks"),
         (OPTIONS[name] for name in drawn),
     )
-    apart = ("tolerance", "tasks", "shares", *drawn)  # shares are for Python alone
+    apart = ("tolerance", "tasks", "shares", "prior", *drawn)  # shares and priors are for Python alone
     add(
         solve.add_argument_group("questions to the theory"),
         (one for name, one in OPTIONS.items() if name not in apart),

@@ -27,7 +27,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = '0bfa79b1c21a2f5010b72b90d21d950122e82f478a944ef6b99ce3f197904cd6'
+FINGERPRINT = '41d957f3d4e3c1353481e64672f29595883e1b7addbbb02da1baefd2b1845463'
 
 from typing import Any, NamedTuple
 

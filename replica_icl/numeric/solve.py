@@ -25,6 +25,7 @@ def solve(
     tolerance: float | None = None,
     throw: bool = True,
     *,
+    prior: Any = None,
     tasks: Any = None,
     shares: Any = None,
     draws: int | None = None,
@@ -48,6 +49,8 @@ def solve(
             for settings given-tasks where they have K, otherwise finite-size.
         tolerance: relative accuracy of averages over prompts (finite-size: 1e-7, given-tasks: 1e-5).
         throw: raise when a point does not converge; with False the status says so and the values are NaN.
+        prior: a weight prior beside the ridge (`priors.Laplace`, or one of your own), in raw numbers; fresh tasks in
+            their ground state, without a next order.
         tasks: (K, D) task matrix of level given-tasks; without it the mean over `draws` random ones of `seed`.
         shares: fraction of the prompts of each given task, (K,); by default every task is used equally often.
         draws, seed: random task sets (default 1) and their seed (default 0).
@@ -68,6 +71,7 @@ def solve(
     options = given(
         {
             "tolerance": tolerance,
+            "prior": prior,
             "tasks": tasks,
             "shares": shares,
             "draws": draws,

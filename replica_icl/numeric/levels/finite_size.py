@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ class FiniteSize:
 
     name = "finite-size"
     label = "finite size"
-    options: tuple[str, ...] = ("tolerance",)
+    options: tuple[str, ...] = ("tolerance", "prior")
     whole_grids = True
     bias = 0.1
     log_z_bias = 0.005
@@ -29,11 +30,20 @@ class FiniteSize:
     def check(self, point: Any, options: dict[str, Any]) -> None:
         if not isinstance(point, Setting):
             raise ParameterError("level", self.name, "must be limit for ratios; other levels need raw numbers")
+        if "prior" in options and any(math.isfinite(one.beta) for one in point.points()):
+            raise ParameterError("beta", point.beta, "must be inf: under a prior the theory has the ground state")
         if point.K is not None:
             raise ParameterError("K", point.K, "must be absent at level finite-size: it has fresh tasks")
 
-    def solve(self, point: Any, *, model: Any = None, tolerance: float = 1e-7, **options: Any) -> Solution:
+    def solve(
+        self, point: Any, *, model: Any = None, tolerance: float = 1e-7, prior: Any = None, **options: Any
+    ) -> Solution:
         from replica_icl.numeric.finite_size import solve_finite_size
+        from replica_icl.numeric.priors.finite_size import solve_finite_size_prior
 
-        found = solve_finite_size(list(point.points()), tolerance, model=model)
+        settings = list(point.points())
+        if prior is None:
+            found = solve_finite_size(settings, tolerance, model=model)
+        else:
+            found = solve_finite_size_prior(settings, prior, tolerance, model=model)
         return (found if point.shape else found.point(0)).of(point)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from replica_icl.errors import ParameterError
 from replica_icl.setting import Setting
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ class Limit:
 
     name = "limit"
     label = "limit"
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("prior",)
     whole_grids = True
     bias = 0.0  # granted nothing: it is meant to be off at finite D
     log_z_bias = 0.0
@@ -26,13 +28,26 @@ class Limit:
         return "D" not in known
 
     def check(self, point: Any, options: dict[str, Any]) -> None:
-        """Every setting and every ratio has a limit."""
+        """Every setting and every ratio has a limit; under a prior that of fresh tasks in their ground state."""
+        if "prior" not in options:
+            return
+        if not isinstance(point, Setting):
+            raise ParameterError("prior", options["prior"], "must be given with raw numbers: it has a scale in D")
+        if point.K is not None:
+            raise ParameterError("K", point.K, "must be absent: under a prior the theory has fresh tasks")
+        if any(math.isfinite(one.beta) for one in point.points()):
+            raise ParameterError("beta", point.beta, "must be inf: under a prior the theory has the ground state")
 
-    def solve(self, point: Any, *, model: Any = None, **options: Any) -> Solution:
+    def solve(self, point: Any, *, model: Any = None, prior: Any = None, **options: Any) -> Solution:
         from replica_icl.numeric.limit import solve_limit
         from replica_icl.numeric.task_diversity import solve_task_diversity
         from replica_icl.ratios import ratios
 
+        if prior is not None:
+            from replica_icl.numeric.priors.limit import solve_limit_prior, thermodynamic_penalties
+
+            penalties = thermodynamic_penalties(prior, point.D, model)
+            return solve_limit_prior(ratios(point), type(prior), penalties, model=model).of(point)
         sized = isinstance(point, Setting)
         at = ratios(point) if sized else point
         solver = solve_limit if at.kappa is None else solve_task_diversity

@@ -42,6 +42,8 @@ class Errors:
         contexts = {name: options.pop(name) for name in CONTEXTS if name in options}
         spread = options.pop("spread", False)
         level.check(point, options)
+        if spread and "prior" in options:
+            raise ParameterError("spread", True, "must not be given with a prior: it is derived for the ridge")
         if spread:
             _check_spread(point)
         solution = level.solve(point, model=model, **options).with_next_order()

@@ -104,6 +104,7 @@ def smallest_value(
     *,
     level: str | None = None,
     tolerance: float = 1e-7,
+    prior: Any = None,
     model: Any = None,
 ) -> Reached:
     """The smallest P, N, K, alpha, nu or kappa with e_icl <= target_error at everything else of a point.
@@ -117,7 +118,7 @@ def smallest_value(
         level: "finite-size" or "limit" (for raw numbers the ratios of integers); with K the limit, otherwise
             finite-size; ratios have the limit alone.
         tolerance: relative accuracy of the finite-size prompt averages.
-        model: as in `solve`.
+        prior, model: as in `solve`.
 
     Returns:
         `Reached`; where even the smallest value reaches the target, that value.
@@ -144,7 +145,8 @@ def smallest_value(
 
     def solved(values: Any, accuracy: float) -> Solution:
         at = point_of({**known, sought: values})
-        options = {"tolerance": accuracy} if "tolerance" in chosen.options else {}
+        options: dict[str, Any] = {"tolerance": accuracy} if "tolerance" in chosen.options else {}
+        options |= {} if prior is None else {"prior": prior}
         return Errors().of_point(at, chosen, model=model, **options)
 
     if isinstance(one, Setting):

@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -20,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = '390d1cd21232de7481c2d01c55f058e583863af0c22d034949425b6937ddfcc1'
+FINGERPRINT = 'c3bb79103a950417486f6dea962f11d30e8654a146069023000b8e5c9848293f'
 
 from typing import Any, NamedTuple
 

@@ -11,7 +11,7 @@ SOURCES = (
     'symbolic/symbols.py',
     'theory/given_tasks.py',
 )
-FINGERPRINT = 'e51d5a12ad20d2a491851300bddb2a3e0d654bc29f6438e94782950ca8285cc1'
+FINGERPRINT = '73658892393aa275e0487d340527a3f6af832177ca04c0bbbdb81d3f2e95868d'
 
 from typing import Any, NamedTuple
 

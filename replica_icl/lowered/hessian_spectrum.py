@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -20,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = '6b8b0d1d58447c107080114f90876476832d2f88990438637b85cd5dd8a8dee7'
+FINGERPRINT = '0956c87dab83745be6ec19c269f60807cb607006320a34e842822c2a48394fe7'
 
 from typing import Any, NamedTuple
 

@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -20,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = '46ccdb0b0d13ff8ea2ed07b6910b087cf099898dd9225da1748602083bf16fff'
+FINGERPRINT = '286286b3c5773f4a26c58183ade120dbbfd3a47d88ec0a447e634e6a4626022b'
 
 from typing import Any, NamedTuple
 

@@ -8,6 +8,7 @@ SOURCES = (
     'model/priors/laplace.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'parameters.py',
     'priors.py',
     'symbolic/action.py',
@@ -27,7 +28,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = '41d957f3d4e3c1353481e64672f29595883e1b7addbbb02da1baefd2b1845463'
+FINGERPRINT = '966ff23ff70a6dd856e5125d55b796c50641a82c72a9d05d1a571dffdafdcc2c'
 
 from typing import Any, NamedTuple
 

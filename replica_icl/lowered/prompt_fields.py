@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -23,7 +24,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = '94b58a1fdb9bad7ae0ac76c76388f8069c1fe2dde6f2aa76b5c2bf5fb445c396'
+FINGERPRINT = 'be2e06f66a3259170d90468476d21e290a945af696de4f4c13a575f6d4160cba'
 
 from typing import Any, NamedTuple
 

@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -21,7 +22,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = '84c080c086e1ff9592689570c459a220691857076c55934e24c111ed7697f454'
+FINGERPRINT = '229959b3d57162125ace13cc7c26e8350e76e49f7ed701437627c607b840e96a'
 
 from typing import Any, NamedTuple
 

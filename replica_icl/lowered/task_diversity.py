@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -22,7 +23,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = 'd2fc20fabd2647568f6bc345bfc6b3a868c345d87d384ce70ce5077094c4d8c0'
+FINGERPRINT = '90f8c5b0a9d069e24f226fc6202c2cc49cc7943c8778022be1689e77b8e340da'
 
 from typing import Any, NamedTuple
 

@@ -19,7 +19,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from replica_icl.numeric.given_tasks import TaskSet, draw_task_set, solve_given_tasks, task_set
+from replica_icl.numeric.given_tasks import solve_given_tasks, task_set
+from replica_icl.numeric.task_matrix import draw_task_set
+from replica_icl.numeric.task_saddle import TaskSet
 from replica_icl.setting import Setting
 
 POINTS = (
@@ -36,11 +38,11 @@ IMBALANCE = 1e-10
 
 def plain_iteration(given: TaskSet, limit: int) -> tuple[int, float]:
     """Iterations and relative imbalance of putting V's own coefficients back in, from V = 0."""
-    y = given.gathered(given.averages(np.zeros((given.setting.D + 1, given.setting.D + 1))).a)
+    y = given.start(1.0)
     imbalance = np.inf
     iterations = 0
     while imbalance >= IMBALANCE and iterations < limit:
-        mapped = given.gathered(given.averages(given.fluctuations(y)).a)
+        mapped = given.forms.gathered(given.averages(given.fluctuations(y)).a, given.shares)
         imbalance = float(np.max(np.abs(mapped - y)) / np.max(np.abs(y)))
         y, iterations = mapped, iterations + 1
     return iterations, imbalance

@@ -15,9 +15,9 @@ import sympy as sp
 from replica_icl import Ratios, Setting, solve
 from replica_icl.meeting.task_sets import kappa_transition
 from replica_icl.meeting.validation import Z_MAX
-from replica_icl.numeric.anisotropy import errors_with_spread
-from replica_icl.numeric.given_tasks import draw_task_set, solve_given_tasks, task_set
+from replica_icl.numeric.given_tasks import solve_given_tasks, task_set
 from replica_icl.numeric.levels import LEVELS
+from replica_icl.numeric.task_matrix import draw_task_set
 from replica_icl.simulator.observables import idg_error
 from replica_icl.symbolic import symbols as s
 from replica_icl.theory import given_tasks
@@ -214,16 +214,16 @@ print("chi =", given_tasks.covariance().diagonal - given_tasks.covariance().off_
 print("R   =", given_tasks.covariance().off_diagonal)
 
 # %% [markdown]
-# The directions of the part across the task are averaged over here. For anisotropic V, most for few tasks and few
-# prompts, c~^T V c~ scatters over them, which to second order adds a term to the ground state's free energy. Errors
-# are derivatives of it by a source, so its change with the source corrects them, without new order parameters:
+# That is the saddle point. Of relative order 1/D are what follows it: overlaps fluctuate in one mode per task, a prompt
+# meets n_k - 1 others of its task and not n_k, and for anisotropic V, most for few tasks and few prompts, c~^T V c~
+# scatters over the directions across the task (`theory.task_fluctuations`). `solve` gives them beside every value:
 
 # %%
 few = Setting(D=10, N=20, P=50, K=3, ridge=0.005, noise=0.01)
 few_tasks, _ = draw_task_set(few, 3)
-plain_errors = solve_given_tasks(few, few_tasks, tolerance=1e-3)
-for name, value in errors_with_spread(few, few_tasks, tolerance=1e-3).items():
-    print(f"{name} without the spread {getattr(plain_errors, name):.5f}, with it {value:.5f}")
+few_errors = solve_given_tasks(few, few_tasks, tolerance=1e-3)
+for name in ("e_icl", "e_idg", "train_error"):
+    print(f"{name} at the saddle point {few_errors[name]:.5f}, next order {few_errors.next_order[name]:+.5f}")
 
 # %% [markdown]
 # ## The transition in kappa
@@ -330,7 +330,8 @@ assert np.all(np.diff(scan[5.0]) < 0)
 # %%
 setting = Setting(D=8, N=12, P=60, K=5, ridge=0.02, noise=0.25)
 given = task_set(setting, *draw_task_set(setting, 3), tolerance=1e-6)
-solved = {name: value for name, value in given.solve(0.2).items() if name in "VCM"}
+at = given.solve(given.start(0.2))
+solved = {"V": at.V, "C": at.C, "M": at.M}
 rng = np.random.default_rng(0)
 for name, value in solved.items():
     direction = np.linalg.cholesky(solved["V"]) @ rng.standard_normal(value.shape)
@@ -347,7 +348,7 @@ for name, value in solved.items():
 
 # %% [markdown]
 # 6. The theory of given tasks agrees with simulation at every point of the table, within four standard errors and the
-# relative 0.3/D that is granted beforehand; the limit does not. The gap between the errors closes with kappa.
+# relative 0.1/D that is granted beforehand; the limit does not. The gap between the errors closes with kappa.
 
 # %%
 for _, mean, found, sem in rows:

@@ -172,15 +172,23 @@ def average_in(number: Callable[[Any], Any]) -> Callable[..., tuple[Any, ...]]:
 
 
 def evaluate(functions: Any, program: Program, xp: Any, number: Callable[[Any], Any], seed: int) -> dict[str, Any]:
-    """All values of a lowered function at a random point; arguments are between 1/2 and 2."""
+    """All values of a lowered function at a random point; arguments are between 1/2 and 2, D beside matrices is 2."""
     function = getattr(functions, program.name)
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     rng = np.random.default_rng(seed)
     arguments: dict[str, Any] = {}
+    matrices = [a for a in program.arguments if isinstance(a, sp.MatrixSymbol)]
     for name, argument in zip(names, program.arguments, strict=True):
+        if argument in matrices:
+            shape = tuple(int(size.subs(sp.Symbol("D", positive=True), 2)) for size in argument.shape)
+            rows = rng.uniform(0.5, 2.0, shape)
+            arguments[name] = rows if xp is NUMPY else xp.context.matrix(rows.tolist())
+            continue
         vector = isinstance(argument, VectorArgument)
         draws = [number(value) for value in rng.uniform(0.5, 2.0, len(argument.symbols) if vector else 1)]
         arguments[name] = tuple(draws) if vector else draws[0]
+    if matrices:
+        arguments["D"] = number(2)
     given = (xp, average_in(number)) if "average" in inspect.signature(function).parameters else (xp,)
     with np.errstate(all="ignore"):
         return dict(flat(function(*given, **arguments)))
@@ -189,8 +197,9 @@ def evaluate(functions: Any, program: Program, xp: Any, number: Callable[[Any], 
 def flat(record: Any) -> Iterator[tuple[str, Any]]:
     """Every value of a record, with the place where it is."""
     for name, value in record._asdict().items():
-        for i, row in enumerate(value if isinstance(value, tuple) else (value,)):
-            for j, entry in enumerate(row if isinstance(row, tuple) else (row,)):
+        value = value.tolist() if hasattr(value, "tolist") else value  # a matrix in either arithmetic
+        for i, row in enumerate(value if isinstance(value, tuple | list) else (value,)):
+            for j, entry in enumerate(row if isinstance(row, tuple | list) else (row,)):
                 yield f"{name}[{i}][{j}]", entry
 
 

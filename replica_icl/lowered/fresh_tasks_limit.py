@@ -6,7 +6,6 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
-    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -21,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = 'c3bb79103a950417486f6dea962f11d30e8654a146069023000b8e5c9848293f'
+FINGERPRINT = '222803c60617fd3c05c503a8afa58732497950e3d008417949de903c9499d370'
 
 from typing import Any, NamedTuple
 

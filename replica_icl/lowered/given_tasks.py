@@ -6,12 +6,15 @@ SOURCES = (
     'model/losses/squared.py',
     'model/prompts/gaussian.py',
     'symbolic/averages.py',
+    'symbolic/columns.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
     'symbolic/symbols.py',
     'theory/given_tasks.py',
+    'theory/task_contexts.py',
+    'theory/task_fluctuations.py',
 )
-FINGERPRINT = '73658892393aa275e0487d340527a3f6af832177ca04c0bbbdb81d3f2e95868d'
+FINGERPRINT = '3975d59f88394d40b2733926ea1b78bbe95b8b564ad13f8571d0f9bdb7dd08c8'
 
 from typing import Any, NamedTuple
 
@@ -29,15 +32,16 @@ class Scalars(NamedTuple):
 
 
 class Averages(NamedTuple):
-    """a: < T f s > per part f, and its slopes in v; b: what pulls M."""
+    """a: -2/D d/dg of a prompt's term, and its slopes in v; b: d/dm; chi: thermal variance of a residual."""
 
     a: Vector  # PARTS
     slopes: Matrix  # PARTS x PARTS
     b: Vector  # PULLS
+    chi: Any
 
 
 class Residuals(NamedTuple):
-    """c: < T R f s^2 > per part f; squared residuals on new and on training prompts; the term of log Z."""
+    """c: 2/D (d/dv - d/dg); squared residuals on new and on training prompts; a prompt's term of log Z."""
 
     c: Vector  # PARTS
     error: Any
@@ -45,25 +49,56 @@ class Residuals(NamedTuple):
     free_entropy: Any
 
 
-class Spread(NamedTuple):
-    """Second-order term of the ground state's free energy from the spread of c~^T V c~, per task."""
+class ResidualSlopes(NamedTuple):
+    """Slopes of b and c, and of the squared residuals, in v, g and m."""
 
-    spread: Any
+    b_by_v: Matrix  # PULLS x PARTS
+    c_by_v: Matrix  # PARTS x PARTS
+    c_by_g: Matrix  # PARTS x PARTS
+    c_by_m: Matrix  # PARTS x PULLS
+    error_by_v: Vector  # PARTS
+    error_by_g: Vector  # PARTS
+    error_by_m: Vector  # PULLS
+    training_by_v: Vector  # PARTS
+    training_by_g: Vector  # PARTS
+    training_by_m: Vector  # PULLS
 
 
-class Moments(NamedTuple):
-    """Means over the prompts of a task: p, l and the parts of (c, l)(c, l)^T."""
+class ThermalCovariance(NamedTuple):
+    """V of the columns at given slopes."""
 
-    p: Any
-    l: Any
-    f: Vector  # PARTS
+    V: Any
+
+
+class Weights(NamedTuple):
+    """M and C of the columns at given V and slopes."""
+
+    M: Any
+    C: Any
+
+
+class Fluctuations(NamedTuple):
+    """The averages that the next order is made of: own, of one replica; shared, along what replicas share."""
+
+    own: Vector  # AVERAGES
+    shared: Vector  # AVERAGES
+
+
+class FluctuationSlopes(NamedTuple):
+    """Slopes of sum(own_weights shared + shared_weights own): by g, m and v, and by b."""
+
+    by_g: Vector  # PARTS
+    by_m: Vector  # PULLS
+    by_v: Vector  # PARTS
+    by_scale: Any
 
 
 class Functions:
     """The lowered functions of given_tasks."""
 
-    PARTS = ('task', 'rest', 'corner', 'cross',)
+    PARTS = ('task', 'across', 'corner', 'cross',)
     PULLS = ('task', 'corner',)
+    AVERAGES = ('response_task', 'response_across', 'response_corner', 'response_cross', 'pull_task', 'pull_corner', 'curvature_task_task', 'curvature_task_across', 'curvature_task_corner', 'curvature_task_cross', 'curvature_across_across', 'curvature_across_corner', 'curvature_across_cross', 'curvature_corner_corner', 'curvature_corner_cross', 'curvature_cross_cross', 'pull_task_task', 'pull_task_across', 'pull_task_corner', 'pull_task_cross', 'pull_corner_task', 'pull_corner_across', 'pull_corner_corner', 'pull_corner_cross', 'scatter_task', 'scatter_across', 'scatter_corner', 'scatter_cross', 'scatter_pull_task', 'scatter_pull_corner',)
 
     @staticmethod
     def scalars(xp, *, T, omega, Y, h, xi, D, N, rho) -> Scalars:
@@ -80,41 +115,39 @@ class Functions:
 
     @staticmethod
     def averages(xp, average, *, v, D) -> Averages:
-        """a: < T f s > per part f, and its slopes in v; b: what pulls M."""
-        v_task, v_rest, v_corner, v_cross, = v
+        """a: -2/D d/dg of a prompt's term, and its slopes in v; b: d/dm; chi: thermal variance of a residual."""
+        v_task, v_across, v_corner, v_cross, = v
 
         def integrands(T, p, x, l):
             y0 = xp.power(p, 2)
-            y1 = D - 1
-            y2 = (1 / (y1))
-            y3 = x*y2
-            y4 = y0 - y3
-            y5 = l*p
-            y6 = v_cross*y5
-            y7 = xp.power(l, 2)
-            y8 = v_corner*y7
-            y9 = v_task*y0
-            y10 = D*T*y2*(D*y6 + D*y8 + D*y9 + v_rest*x - v_task*x - y6 - y8 - y9) + 1
-            y11 = T/y10
-            y12 = (xp.rational(1, 2))*y11
-            y13 = D*y12
-            y14 = D*y7
-            y15 = D*y5
-            y16 = D*y0 - x - y0
-            y17 = (xp.rational(1, 2))*xp.power(D, 2)*xp.power(T, 2)/xp.power(y10, 2)
-            y18 = y17*y4
-            y19 = y18*y2
-            y20 = y14 - y7
-            y21 = y15 - y5
-            y22 = y17/xp.power(y1, 2)
+            y1 = D*y0
+            y2 = l*p
+            y3 = v_cross*y2
+            y4 = xp.power(l, 2)
+            y5 = v_corner*y4
+            y6 = v_task*y0
+            y7 = D - 1
+            y8 = (1 / (y7))
+            y9 = D*y8
+            y10 = T*y9*(D*y3 + D*y5 + D*y6 + v_across*x - y3 - y5 - y6)
+            y11 = y10 + 1
+            y12 = T/y11
+            y13 = (xp.rational(1, 2))*y12
+            y14 = D*y4
+            y15 = D*y2
+            y16 = -y0 + y1
+            y17 = (xp.rational(1, 2))*xp.power(D, 2)*xp.power(T, 2)/xp.power(y11, 2)
+            y18 = y17*y8
+            y19 = y0*y18
+            y20 = y14 - y4
+            y21 = y15 - y2
+            y22 = y17/xp.power(y7, 2)
             y23 = x*y22
-            y24 = y17*y7
-            y25 = y2*y24
-            y26 = y17*y5
-            y27 = y2*y26
-            return (-y13*y4, -y13*y3, -y12*y14, -y12*y15, y16*y19, y18*y3, y19*y20, y19*y21, y16*y23, xp.power(x, 2)*y22, y20*y23, y21*y23, y16*y25, y24*y3, y20*y25, y21*y25, y16*y27, y26*y3, y20*y27, y21*y27, p*y11, l*y11,)
+            y24 = y18*y4
+            y25 = y18*y2
+            return (-y1*y13, -x*y13*y9, -y13*y14, -y13*y15, y16*y19, x*y19, y19*y20, y19*y21, y16*y23, xp.power(x, 2)*y22, y20*y23, y21*y23, y16*y24, x*y24, y20*y24, y21*y24, y16*y25, x*y25, y20*y25, y21*y25, p*y12, l*y12, y10,)
 
-        average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, = average(integrands)
+        average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, average_22, = average(integrands)
         x0 = 2/D
         return Averages(
             a=(
@@ -153,53 +186,53 @@ class Functions:
                 average_20,
                 average_21,
             ),
+            chi=average_22,
         )
 
     @staticmethod
     def residuals(xp, average, *, v, g, m, omega, D, rho) -> Residuals:
-        """c: < T R f s^2 > per part f; squared residuals on new and on training prompts; the term of log Z."""
-        v_task, v_rest, v_corner, v_cross, = v
-        g_task, g_rest, g_corner, g_cross, = g
+        """c: 2/D (d/dv - d/dg); squared residuals on new and on training prompts; a prompt's term of log Z."""
+        v_task, v_across, v_corner, v_cross, = v
+        g_task, g_across, g_corner, g_cross, = g
         m_task, m_corner, = m
 
         def integrands(T, p, x, l):
             y0 = xp.power(p, 2)
-            y1 = (1 / (D - 1))
-            y2 = x*y1
-            y3 = y0 - y2
-            y4 = l*p
-            y5 = v_cross*y4
-            y6 = xp.power(l, 2)
-            y7 = v_corner*y6
-            y8 = v_task*y0
-            y9 = D*T
-            y10 = y1*y9
-            y11 = y10*(D*y5 + D*y7 + D*y8 + v_rest*x - v_task*x - y5 - y7 - y8) + 1
-            y12 = (xp.rational(1, 2))/y11
-            y13 = y12*y9
-            y14 = D*y0 - x - y0
-            y15 = y10*y12
-            y16 = T*(D*(g_corner*y6 + g_cross*y4 + g_rest*y2 + g_task*y3) - 2*l*m_corner - 2*m_task*p + omega) + rho
-            y17 = y16/xp.power(y11, 2)
+            y1 = D*y0
+            y2 = l*p
+            y3 = v_cross*y2
+            y4 = xp.power(l, 2)
+            y5 = v_corner*y4
+            y6 = v_task*y0
+            y7 = (1 / (D - 1))
+            y8 = D*T
+            y9 = y7*y8
+            y10 = y9*(D*y3 + D*y5 + D*y6 + v_across*x - y3 - y5 - y6) + 1
+            y11 = (xp.rational(1, 2))/y10
+            y12 = T*y11
+            y13 = -y0 + y1
+            y14 = y11*y9
+            y15 = x*y7
+            y16 = T*(D*(g_across*y15 + g_corner*y4 + g_cross*y2 + g_task*y0) - 2*l*m_corner - 2*m_task*p + omega) + rho
+            y17 = y16/xp.power(y10, 2)
             y18 = (xp.rational(1, 2))*y17
-            y19 = y10*y18
-            y20 = -y13*y2
-            y21 = D*y6
-            y22 = T*y12
-            y23 = y21 - y6
-            y24 = D*y4
-            y25 = y24 - y4
-            return (-y13*y3, -y14*y15 + y14*y19, y20, y18*y2*y9 + y20, -y21*y22, -y15*y23 + y19*y23, -y22*y24, -y15*y25 + y19*y25, y16, y17, -y12*y16 - xp.rational(1, 2)*xp.log(y11),)
+            y19 = y18*y9
+            y20 = y15*y8
+            y21 = -y11*y20
+            y22 = D*y4
+            y23 = y22 - y4
+            y24 = D*y2
+            y25 = -y2 + y24
+            return (-y1*y12, -y13*y14 + y13*y19, y21, y18*y20 + y21, -y12*y22, -y14*y23 + y19*y23, -y12*y24, -y14*y25 + y19*y25, y16, y17, -y11*y16 - xp.rational(1, 2)*xp.log(y10),)
 
         average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, = average(integrands)
-        x0 = (1 / (D))
-        x1 = 2*x0
+        x0 = 2/D
         return Residuals(
             c=(
-                -average_0*x1 + 2*average_1*x0,
-                -average_2*x1 + 2*average_3*x0,
-                -average_4*x1 + 2*average_5*x0,
-                -average_6*x1 + 2*average_7*x0,
+                x0*(-average_0 + average_1),
+                x0*(-average_2 + average_3),
+                x0*(-average_4 + average_5),
+                x0*(-average_6 + average_7),
             ),
             error=average_8,
             training=average_9,
@@ -207,49 +240,566 @@ class Functions:
         )
 
     @staticmethod
-    def spread(xp, average, *, v, g, m, omega, D, rho, vv_task, vv_corner, vv_cross, vg_task, vg_corner, vg_cross, vm_task, vm_corner, vv_rest, vg_rest) -> Spread:
-        """Second-order term of the ground state's free energy from the spread of c~^T V c~, per task."""
-        v_task, v_rest, v_corner, v_cross, = v
-        g_task, g_rest, g_corner, g_cross, = g
+    def residual_slopes(xp, average, *, v, g, m, omega, D, rho) -> ResidualSlopes:
+        """Slopes of b and c, and of the squared residuals, in v, g and m."""
+        v_task, v_across, v_corner, v_cross, = v
+        g_task, g_across, g_corner, g_cross, = g
         m_task, m_corner, = m
 
         def integrands(T, p, x, l):
             y0 = xp.power(T, 2)
-            y1 = (1 / (D - 1))
-            y2 = D*y1
-            y3 = 2*xp.power(x, 2)/(D + 1)
-            y4 = l*p
-            y5 = xp.power(l, 2)
-            y6 = xp.power(p, 2)
-            y7 = x*y1
-            y8 = 4*y7
-            y9 = v_cross*y4
-            y10 = v_corner*y5
-            y11 = v_task*y6
-            y12 = T*y2*(D*y10 + D*y11 + D*y9 + v_rest*x - v_task*x - y10 - y11 - y9) + 1
-            return (-xp.rational(1, 2)*xp.power(D, 2)*y0*(T*(D*(g_corner*y5 + g_cross*y4 + g_rest*y7 + g_task*(y6 - y7)) - 2*l*m_corner - 2*m_task*p + omega) + rho)*(vv_rest*y1*y3 + y8*(vv_corner*y5 + 2*vv_cross*y4 + vv_task*y6))/xp.power(y12, 3) + (xp.rational(1, 2))*D*y0*(vg_rest*y2*y3 + y8*(D*(vg_corner*y5 + vg_cross*y4 + vg_task*y6) - l*vm_corner - p*vm_task))/xp.power(y12, 2),)
+            y1 = l*p
+            y2 = v_cross*y1
+            y3 = xp.power(l, 2)
+            y4 = v_corner*y3
+            y5 = xp.power(p, 2)
+            y6 = v_task*y5
+            y7 = D - 1
+            y8 = (1 / (y7))
+            y9 = D*T
+            y10 = y8*y9
+            y11 = y10*(D*y2 + D*y4 + D*y6 + v_across*x - y2 - y4 - y6) + 1
+            y12 = (1 / xp.power(y11, 2))
+            y13 = y0*y12
+            y14 = D*y13
+            y15 = x*y8
+            y16 = y14*y15
+            y17 = D*y3
+            y18 = D*y5
+            y19 = xp.power(D, 2)
+            y20 = (1 / xp.power(y7, 2))
+            y21 = y18 - y5
+            y22 = xp.power(y21, 2)
+            y23 = y19*y20
+            y24 = 2*l
+            y25 = 2*p
+            y26 = (T*(D*(g_across*y15 + g_corner*y3 + g_cross*y1 + g_task*y5) - m_corner*y24 - m_task*y25 + omega) + rho)/xp.power(y11, 3)
+            y27 = y0*y26
+            y28 = (xp.rational(1, 2))*y13
+            y29 = y21*y28
+            y30 = y19*y5
+            y31 = y30*y8
+            y32 = x*y23
+            y33 = y21*y27
+            y34 = y15*y28
+            y35 = y17 - y3
+            y36 = y23*y35
+            y37 = y28*y31
+            y38 = D*y1
+            y39 = -y1 + y38
+            y40 = xp.power(x, 2)
+            y41 = y23*y40
+            y42 = y32*y35
+            y43 = y32*y39
+            y44 = y19*y3
+            y45 = y44*y8
+            y46 = xp.power(y35, 2)
+            y47 = y28*y45
+            y48 = y1*y19
+            y49 = y48*y8
+            y50 = y28*y49
+            y51 = xp.power(y39, 2)
+            y52 = y14*y8
+            y53 = y21*y52
+            y54 = y35*y52
+            y55 = y39*y52
+            y56 = T*y18
+            y57 = y15*y9
+            y58 = T*y17
+            y59 = T*y38
+            y60 = T*y25
+            y61 = T*y24
+            y62 = 2*y26
+            y63 = y10*y62
+            return (-xp.power(p, 3)*y14, -p*y16, -p*y13*y17, -l*y13*y18, -l*y16, -xp.power(l, 3)*y14, (xp.rational(1, 2))*y0*y12*y19*y20*y22 - y22*y23*y27, y29*y31, (xp.rational(1, 2))*x*y0*y12*y19*y20*y21 - y32*y33, y30*y34, (xp.rational(1, 2))*y0*y12*y19*y20*y21*y35 - y33*y36, y35*y37, (xp.rational(1, 2))*y0*y12*y19*y20*y21*y39 - y23*y33*y39, y37*y39, y29*y32, (xp.rational(1, 2))*y0*y12*y19*y20*y40 - y27*y41, y28*y41, (xp.rational(1, 2))*x*y0*y12*y19*y20*y35 - y27*y42, y28*y42, (xp.rational(1, 2))*x*y0*y12*y19*y20*y39 - y27*y43, y28*y43, y29*y45, y34*y44, (xp.rational(1, 2))*y0*y12*y19*y20*y46 - y23*y27*y46, y35*y47, (xp.rational(1, 2))*y0*y12*y19*y20*y35*y39 - y27*y36*y39, y39*y47, y29*y49, y34*y48, y35*y50, (xp.rational(1, 2))*y0*y12*y19*y20*y51 - y23*y27*y51, y39*y50, -p*y53, -l*y53, -p*y54, -l*y54, -p*y55, -l*y55, y56, y57, y58, y59, -y60, -y61, -y21*y63, -y57*y62, -y35*y63, -y39*y63, y12*y56, y12*y57, y12*y58, y12*y59, -y12*y60, -y12*y61,)
 
-        average_0, = average(integrands)
-        return Spread(
-            spread=average_0,
+        average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, average_22, average_23, average_24, average_25, average_26, average_27, average_28, average_29, average_30, average_31, average_32, average_33, average_34, average_35, average_36, average_37, average_38, average_39, average_40, average_41, average_42, average_43, average_44, average_45, average_46, average_47, average_48, average_49, average_50, average_51, average_52, average_53, = average(integrands)
+        x0 = 2/D
+        return ResidualSlopes(
+            b_by_v=(
+                (
+                    average_0,
+                    average_1,
+                    average_2,
+                    average_3,
+                ),
+                (
+                    average_3,
+                    average_4,
+                    average_5,
+                    average_2,
+                ),
+            ),
+            c_by_v=(
+                (
+                    x0*(average_6 - average_7),
+                    x0*(average_8 - average_9),
+                    x0*(average_10 - average_11),
+                    x0*(average_12 - average_13),
+                ),
+                (
+                    x0*(-average_14 + average_8),
+                    x0*(average_15 - average_16),
+                    x0*(average_17 - average_18),
+                    x0*(average_19 - average_20),
+                ),
+                (
+                    x0*(average_10 - average_21),
+                    x0*(average_17 - average_22),
+                    x0*(average_23 - average_24),
+                    x0*(average_25 - average_26),
+                ),
+                (
+                    x0*(average_12 - average_27),
+                    x0*(average_19 - average_28),
+                    x0*(average_25 - average_29),
+                    x0*(average_30 - average_31),
+                ),
+            ),
+            c_by_g=(
+                (
+                    average_7*x0,
+                    average_14*x0,
+                    average_21*x0,
+                    average_27*x0,
+                ),
+                (
+                    average_9*x0,
+                    average_16*x0,
+                    average_22*x0,
+                    average_28*x0,
+                ),
+                (
+                    average_11*x0,
+                    average_18*x0,
+                    average_24*x0,
+                    average_29*x0,
+                ),
+                (
+                    average_13*x0,
+                    average_20*x0,
+                    average_26*x0,
+                    average_31*x0,
+                ),
+            ),
+            c_by_m=(
+                (
+                    average_32*x0,
+                    average_33*x0,
+                ),
+                (
+                    average_1*x0,
+                    average_4*x0,
+                ),
+                (
+                    average_34*x0,
+                    average_35*x0,
+                ),
+                (
+                    average_36*x0,
+                    average_37*x0,
+                ),
+            ),
+            error_by_v=(
+                0,
+                0,
+                0,
+                0,
+            ),
+            error_by_g=(
+                average_38,
+                average_39,
+                average_40,
+                average_41,
+            ),
+            error_by_m=(
+                average_42,
+                average_43,
+            ),
+            training_by_v=(
+                average_44,
+                average_45,
+                average_46,
+                average_47,
+            ),
+            training_by_g=(
+                average_48,
+                average_49,
+                average_50,
+                average_51,
+            ),
+            training_by_m=(
+                average_52,
+                average_53,
+            ),
         )
 
     @staticmethod
-    def moments(xp, average, *, D) -> Moments:
-        """Means over the prompts of a task: p, l and the parts of (c, l)(c, l)^T."""
+    def thermal_covariance(xp, *, slope_G, D, P, lambda_0) -> ThermalCovariance:
+        """V of the columns at given slopes."""
+        return ThermalCovariance(
+            V=xp.inverse((-2/D) * ((-xp.rational(1, 2)*D*P*lambda_0) * (xp.identity(D + 1)) + slope_G)),
+        )
+
+    @staticmethod
+    def weights(xp, *, V, slope_V, slope_G, slope_M, D) -> Weights:
+        """M and C of the columns at given V and slopes."""
+        x0 = 2/D
+        return Weights(
+            M=xp.matmul(V, slope_M),
+            C=xp.matmul(xp.matmul(V, (-x0) * (slope_G) + (x0) * (slope_V)), V),
+        )
+
+    @staticmethod
+    def fluctuations(xp, average, *, v, g, m, omega, D, rho) -> Fluctuations:
+        """The averages that the next order is made of: own, of one replica; shared, along what replicas share."""
+        v_task, v_across, v_corner, v_cross, = v
+        g_task, g_across, g_corner, g_cross, = g
+        m_task, m_corner, = m
 
         def integrands(T, p, x, l):
-            y0 = x/(D - 1)
-            return (p, l, xp.power(p, 2) - y0, y0, xp.power(l, 2), l*p,)
+            y0 = xp.power(p, 2)
+            y1 = l*p
+            y2 = xp.power(l, 2)
+            y3 = D - 1
+            y4 = (1 / (y3))
+            y5 = x*y4
+            y6 = D*T*(v_across*y5 + v_corner*y2 + v_cross*y1 + v_task*y0) + 1
+            y7 = T/y6
+            y8 = xp.power(T, 2)
+            y9 = (1 / xp.power(y6, 2))
+            y10 = y8*y9
+            y11 = xp.power(p, 4)
+            y12 = D*y11
+            y13 = y10*y12
+            y14 = D*y10
+            y15 = y0*y14
+            y16 = y15*y5
+            y17 = y14*y2
+            y18 = y0*y17
+            y19 = xp.power(p, 3)
+            y20 = y14*y19
+            y21 = l*y20
+            y22 = xp.power(x, 2)
+            y23 = (1 / xp.power(y3, 2))
+            y24 = y22*y23
+            y25 = y14*y24
+            y26 = y17*y5
+            y27 = y14*y5
+            y28 = y1*y27
+            y29 = xp.power(l, 4)
+            y30 = y14*y29
+            y31 = xp.power(l, 3)
+            y32 = y14*y31
+            y33 = p*y32
+            y34 = p*y27
+            y35 = p*y17
+            y36 = l*y15
+            y37 = l*y27
+            y38 = xp.power(D, 2)
+            y39 = y10*y38
+            y40 = y0*y5
+            y41 = (1 / (D + 1))
+            y42 = y22*y4*y41
+            y43 = y2*y5
+            y44 = y38*y5
+            y45 = y1*y44
+            y46 = rho*y0
+            y47 = T*y9
+            y48 = omega*y10
+            y49 = rho*y47
+            y50 = (1 / xp.power(y6, 3))
+            y51 = 2*y50
+            y52 = y51*y8
+            y53 = rho*y52
+            y54 = xp.power(T, 3)
+            y55 = xp.power(p, 5)
+            y56 = y51*y54
+            y57 = omega*y56
+            y58 = y38*y56
+            y59 = g_task*y58
+            y60 = g_cross*y58
+            y61 = l*y60
+            y62 = g_corner*y58
+            y63 = y11*y2
+            y64 = g_across*y58
+            y65 = y11*y5
+            y66 = y46*y52
+            y67 = D*y5
+            y68 = D*y57
+            y69 = y11*y59
+            y70 = y19*y5
+            y71 = y0*y24
+            y72 = y2*y40
+            y73 = D*y2
+            y74 = y57*y73
+            y75 = y0*y29
+            y76 = y19*y31
+            y77 = D*y19
+            y78 = y53*y77
+            y79 = y57*y77
+            y80 = y55*y59
+            y81 = y64*y70
+            y82 = D*y24
+            y83 = g_across*xp.power(x, 3)
+            y84 = y1*y24
+            y85 = y2*y24
+            y86 = y43*y53
+            y87 = y29*y5
+            y88 = p*y60
+            y89 = y31*y5
+            y90 = y1*y67
+            y91 = p*y31*y5
+            y92 = y59*y70
+            y93 = D*y29
+            y94 = xp.power(l, 5)
+            y95 = D*y31
+            y96 = y53*y95
+            y97 = y57*y95
+            y98 = y62*y94
+            y99 = y19*y2
+            y100 = p*y53
+            y101 = p*y67
+            y102 = p*y24
+            y103 = p*y43
+            y104 = y0*y31
+            y105 = D*l
+            y106 = y105*y57
+            y107 = l*y40
+            y108 = y105*y5
+            y109 = l*y24
+            y110 = omega*y58
+            y111 = xp.power(D, 3)
+            y112 = y111*y56
+            y113 = g_task*y112
+            y114 = g_cross*y112
+            y115 = l*y70
+            y116 = g_across*y112
+            y117 = g_corner*y2
+            y118 = y38*y42
+            y119 = rho*y50*y8
+            y120 = y50*y54
+            y121 = y111*y120
+            y122 = y121*y42
+            y123 = 4*y119
+            y124 = 4*y120
+            y125 = y111*y124
+            y126 = D*omega*y124*y5
+            y127 = 8*y120
+            y128 = y127*y90
+            y129 = D*y127
+            y130 = y124*y38
+            y131 = g_across*y130
+            y132 = y124*y44
+            y133 = y103*y130
+            y134 = y107*y130
+            return (y0*y7, y5*y7, y2*y7, y1*y7, p*y7, l*y7, y13, y16, y18, y21, y25, y26, y28, y30, y33, y20, y34, y35, y36, y37, y32, y39*y40, (xp.rational(1, 2))*y39*y42, y39*y43, 2*y10*y45, -2*y34, -2*y37, -g_across*y16 - g_corner*y18 - g_cross*y21 - g_task*y13 + 2*l*m_corner*y0*y8*y9 + 2*m_task*y19*y8*y9 - y0*y48 - y46*y47, -g_across*y25 - g_corner*y26 - g_cross*y28 - g_task*y16 + 2*l*m_corner*x*y4*y8*y9 + 2*m_task*p*x*y4*y8*y9 - y48*y5 - y49*y5, -g_across*y26 - g_corner*y30 - g_cross*y33 - g_task*y18 + 2*m_corner*y31*y8*y9 + 2*m_task*p*y2*y8*y9 - y2*y48 - y2*y49, -g_across*y28 - g_corner*y33 - g_cross*y18 - g_task*y21 + 2*l*m_task*y0*y8*y9 + 2*m_corner*p*y2*y8*y9 - y1*y48 - y1*y49, -g_across*y34 - g_corner*y35 - g_cross*y36 - g_task*y20 + 2*l*m_corner*p*y8*y9 + 2*m_task*y0*y8*y9 - p*y48 - p*y49, -g_across*y37 - g_corner*y32 - g_cross*y35 - g_task*y36 + 2*l*m_task*p*y8*y9 - l*y48 - l*y49 + 2*m_corner*y2*y8*y9, 4*D*l*m_corner*y11*y50*y54 + 4*D*m_task*y50*y54*y55 - xp.power(p, 6)*y59 - y12*y53 - y12*y57 - y55*y61 - y62*y63 - y64*y65, 4*D*l*m_corner*x*y0*y4*y50*y54 + 4*D*m_task*x*y19*y4*y50*y54 - y40*y68 - y5*y69 - y61*y70 - y62*y72 - y64*y71 - y66*y67, 4*D*m_corner*y0*y31*y50*y54 + 4*D*m_task*y19*y2*y50*y54 - y0*y74 - y59*y63 - y60*y76 - y62*y75 - y64*y72 - y66*y73, 4*D*l*m_task*y11*y50*y54 + 4*D*m_corner*y19*y2*y50*y54 - l*y78 - l*y79 - l*y80 - l*y81 - y60*y63 - y62*y76, 4*D*l*m_corner*y22*y23*y50*y54 + 4*D*m_task*p*y22*y23*y50*y54 - y53*y82 - y57*y82 - y59*y71 - y60*y84 - y62*y85 - y58*y83/xp.power(y3, 3), 4*D*m_corner*x*y31*y4*y50*y54 + 4*D*m_task*p*x*y2*y4*y50*y54 - D*y86 - y43*y68 - y59*y72 - y62*y87 - y64*y85 - y88*y89, 4*D*l*m_task*x*y0*y4*y50*y54 + 4*D*m_corner*p*x*y2*y4*y50*y54 - l*y92 - y53*y90 - y57*y90 - y60*y72 - y62*y91 - y64*y84, 4*D*m_corner*y50*y54*y94 + 4*D*m_task*p*y29*y50*y54 - xp.power(l, 6)*y62 - y53*y93 - y57*y93 - y59*y75 - y64*y87 - y88*y94, 4*D*m_corner*p*y29*y50*y54 + 4*D*m_task*y0*y31*y50*y54 - p*y96 - p*y97 - p*y98 - y59*y76 - y60*y75 - y64*y91, 4*D*l*m_corner*y19*y50*y54 + 4*D*m_task*y11*y50*y54 - y11*y61 - y62*y99 - y78 - y79 - y80 - y81, 4*D*l*m_corner*p*x*y4*y50*y54 + 4*D*m_task*x*y0*y4*y50*y54 - y100*y67 - y101*y57 - y102*y64 - y103*y62 - y40*y61 - y92, 4*D*m_corner*p*y31*y50*y54 + 4*D*m_task*y0*y2*y50*y54 - p*y29*y62 - p*y74 - y100*y73 - y103*y64 - y104*y60 - y59*y99, 4*D*l*m_task*y19*y50*y54 + 4*D*m_corner*y0*y2*y50*y54 - l*y69 - y0*y106 - y104*y62 - y105*y66 - y107*y64 - y60*y99, 4*D*l*m_task*p*x*y4*y50*y54 + 4*D*m_corner*x*y2*y4*y50*y54 - y106*y5 - y107*y59 - y108*y53 - y109*y64 - y43*y88 - y62*y89, 4*D*m_corner*y29*y50*y54 + 4*D*m_task*p*y31*y50*y54 - y104*y59 - y29*y88 - y64*y89 - y96 - y97 - y98, 4*l*m_corner*x*y0*y38*y4*y50*y54 + 4*m_task*x*y19*y38*y4*y50*y54 - y110*y40 - y112*y117*y40 - y113*y65 - y114*y115 - y116*y71 - y44*y66, -g_cross*y1*y122 - g_task*y0*y122 + 2*l*m_corner*y22*y38*y4*y41*y50*y54 + 2*m_task*p*y22*y38*y4*y41*y50*y54 - omega*y118*y120 - y117*y122 - y118*y119 - y121*y23*y41*y83, -g_corner*y112*y87 + 4*m_corner*x*y31*y38*y4*y50*y54 + 4*m_task*p*x*y2*y38*y4*y50*y54 - y110*y43 - y113*y72 - y114*y91 - y116*y85 - y38*y86, -g_across*y125*y84 - g_corner*y125*y91 - g_cross*y125*y72 - g_task*y115*y125 + 8*l*m_task*x*y0*y38*y4*y50*y54 + 8*m_corner*p*x*y2*y38*y4*y50*y54 - omega*y124*y45 - y123*y45, g_corner*y133 + g_cross*y134 + g_task*y132*y19 - m_corner*y128 - m_task*y129*y40 + p*y126 + y101*y123 + y102*y131, g_corner*y132*y31 + g_cross*y133 + g_task*y134 + l*y126 - m_corner*y129*y43 - m_task*y128 + y108*y123 + y109*y131,)
 
-        average_0, average_1, average_2, average_3, average_4, average_5, = average(integrands)
-        return Moments(
-            p=average_0,
-            l=average_1,
-            f=(
+        average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, average_22, average_23, average_24, average_25, average_26, average_27, average_28, average_29, average_30, average_31, average_32, average_33, average_34, average_35, average_36, average_37, average_38, average_39, average_40, average_41, average_42, average_43, average_44, average_45, average_46, average_47, average_48, average_49, average_50, average_51, average_52, average_53, = average(integrands)
+        return Fluctuations(
+            own=(
+                average_0,
+                average_1,
                 average_2,
                 average_3,
                 average_4,
                 average_5,
+                average_6,
+                average_7,
+                average_8,
+                average_9,
+                average_10,
+                average_11,
+                average_12,
+                average_13,
+                average_14,
+                average_8,
+                average_15,
+                average_16,
+                average_17,
+                average_18,
+                average_18,
+                average_19,
+                average_20,
+                average_17,
+                average_21,
+                average_22,
+                average_23,
+                average_24,
+                average_25,
+                average_26,
             ),
+            shared=(
+                average_27,
+                average_28,
+                average_29,
+                average_30,
+                average_31,
+                average_32,
+                average_33,
+                average_34,
+                average_35,
+                average_36,
+                average_37,
+                average_38,
+                average_39,
+                average_40,
+                average_41,
+                average_35,
+                average_42,
+                average_43,
+                average_44,
+                average_45,
+                average_45,
+                average_46,
+                average_47,
+                average_44,
+                average_48,
+                average_49,
+                average_50,
+                average_51,
+                average_52,
+                average_53,
+            ),
+        )
+
+    @staticmethod
+    def fluctuation_slopes(xp, average, *, v, g, m, omega, D, rho, own_weights, shared_weights) -> FluctuationSlopes:
+        """Slopes of sum(own_weights shared + shared_weights own): by g, m and v, and by b."""
+        v_task, v_across, v_corner, v_cross, = v
+        g_task, g_across, g_corner, g_cross, = g
+        m_task, m_corner, = m
+        own_0, own_1, own_2, own_3, own_4, own_5, own_6, own_7, own_8, own_9, own_10, own_11, own_12, own_13, own_14, own_15, own_16, own_17, own_18, own_19, own_20, own_21, own_22, own_23, own_24, own_25, own_26, own_27, own_28, own_29, = own_weights
+        shared_0, shared_1, shared_2, shared_3, shared_4, shared_5, shared_6, shared_7, shared_8, shared_9, shared_10, shared_11, shared_12, shared_13, shared_14, shared_15, shared_16, shared_17, shared_18, shared_19, shared_20, shared_21, shared_22, shared_23, shared_24, shared_25, shared_26, shared_27, shared_28, shared_29, = shared_weights
+
+        def integrands(T, p, x, l):
+            y0 = l*p
+            y1 = xp.power(l, 2)
+            y2 = xp.power(p, 2)
+            y3 = D - 1
+            y4 = (1 / (y3))
+            y5 = x*y4
+            y6 = v_across*y5 + v_corner*y1 + v_cross*y0 + v_task*y2
+            y7 = D*T
+            y8 = y6*y7
+            y9 = y8 + 1
+            y10 = (1 / xp.power(y9, 2))
+            y11 = y10*y7
+            y12 = T*l
+            y13 = T*p
+            y14 = T*y0
+            y15 = T*y1
+            y16 = T*y2
+            y17 = T*y5
+            y18 = own_0*y16 + own_1*y17 + own_2*y15 + own_3*y14 + own_4*y13 + own_5*y12
+            y19 = y18*y2
+            y20 = (1 / xp.power(y9, 3))
+            y21 = xp.power(l, 3)
+            y22 = xp.power(T, 2)
+            y23 = D*y22
+            y24 = y21*y23
+            y25 = xp.power(l, 4)
+            y26 = y23*y25
+            y27 = xp.power(p, 3)
+            y28 = y23*y27
+            y29 = xp.power(p, 4)
+            y30 = y23*y29
+            y31 = l*y23
+            y32 = y2*y31
+            y33 = l*y28
+            y34 = y1*y23
+            y35 = p*y34
+            y36 = p*y24
+            y37 = y2*y34
+            y38 = y31*y5
+            y39 = y23*y5
+            y40 = p*y39
+            y41 = xp.power(x, 2)
+            y42 = y41/xp.power(y3, 2)
+            y43 = y23*y42
+            y44 = 2*y38
+            y45 = 2*y40
+            y46 = y0*y39
+            y47 = y34*y5
+            y48 = y2*y39
+            y49 = xp.power(D, 2)*y22
+            y50 = y49*y5
+            y51 = y1*y50
+            y52 = y2*y50
+            y53 = y0*y50
+            y54 = 2*y53
+            y55 = (xp.rational(1, 2))*y4*y41*y49/(D + 1)
+            y56 = own_10*y43 + own_11*y47 + own_12*y46 + own_13*y26 + own_14*y36 + own_15*y37 + own_16*y28 + own_17*y40 + own_18*y35 + own_19*y32 + own_20*y32 + own_21*y38 + own_22*y24 + own_23*y35 + own_24*y52 + own_25*y55 + own_26*y51 + own_27*y54 - own_28*y45 - own_29*y44 + own_6*y30 + own_7*y48 + own_8*y37 + own_9*y33
+            y57 = y20*y56
+            y58 = 2*y7
+            y59 = y57*y58
+            y60 = y11*y18
+            y61 = y1*y11
+            y62 = 2*y10
+            y63 = y18*y62
+            y64 = 4*y57
+            y65 = shared_0*y16 + shared_1*y17 + shared_2*y15 + shared_3*y14 + shared_4*y13 + shared_5*y12
+            y66 = y11*y65
+            y67 = shared_10*y43 + shared_11*y47 + shared_12*y46 + shared_13*y26 + shared_14*y36 + shared_15*y37 + shared_16*y28 + shared_17*y40 + shared_18*y35 + shared_19*y32 + shared_20*y32 + shared_21*y38 + shared_22*y24 + shared_23*y35 + shared_24*y52 + shared_25*y55 + shared_26*y51 + shared_27*y54 - shared_28*y45 - shared_29*y44 + shared_6*y30 + shared_7*y48 + shared_8*y37 + shared_9*y33
+            y68 = y20*y58
+            y69 = y67*y68
+            y70 = y56/xp.power(y9, 4)
+            y71 = 6*y70
+            y72 = y2*y71
+            y73 = 4*y18*y20
+            y74 = 12*y70
+            y75 = 2*y20
+            y76 = y19*y75
+            y77 = -4*y19*y20*y31 - y32*y74
+            y78 = y29*y49
+            y79 = y18*y75
+            y80 = y49*y79
+            y81 = l*y27
+            y82 = y49*y71
+            y83 = y80*y81 + y81*y82
+            y84 = y1*y49
+            y85 = y72*y84 + y76*y84
+            y86 = y50*y76 + y52*y71
+            y87 = y18*y68
+            y88 = y7*y71
+            y89 = y53*y71 + y53*y79
+            y90 = y51*y71 + y51*y79
+            y91 = y1*y7
+            y92 = -y35*y73 - y35*y74
+            y93 = y25*y49
+            y94 = p*y21
+            y95 = y80*y94 + y82*y94
+            y96 = y0*y23
+            y97 = 6*y57
+            y98 = y23*y6
+            y99 = y31*y6
+            y100 = p*y98
+            y101 = y0*y7
+            y102 = y0*y6
+            y103 = y6*y84
+            y104 = y2*y7
+            y105 = y49*y6
+            y106 = y5*y7
+            y107 = y50*y6
+            return (-y11*y19 - y2*y59, -y5*y59 - y5*y60, -y1*y59 - y18*y61, -y0*y59 - y0*y60, y13*y63 + y13*y64, y12*y63 + y12*y64, g_across*y86 + g_corner*y85 + g_cross*y83 + g_task*(y71*y78 + y78*y79) + m_corner*y77 + m_task*(-y28*y73 - y28*y74) + omega*(y23*y72 + y23*y76) + rho*(y19*y68 + y7*y72) - y2*y66 - y2*y69, g_across*(y42*y80 + y42*y82) + g_corner*y90 + g_cross*y89 + g_task*y86 + m_corner*(-y38*y73 - y38*y74) + m_task*(-y40*y73 - y40*y74) + omega*(y39*y71 + y39*y79) + rho*(y5*y87 + y5*y88) - y5*y66 - y5*y69, g_across*y90 + g_corner*(y71*y93 + y79*y93) + g_cross*y95 + g_task*y85 + m_corner*(-y24*y73 - y24*y74) + m_task*y92 + omega*(y34*y71 + y34*y79) + rho*(y1*y87 + y71*y91) - y1*y69 - y61*y65, g_across*y89 + g_corner*y95 + g_cross*y85 + g_task*y83 + m_corner*y92 + m_task*y77 + omega*(y71*y96 + y79*y96) + rho*(y0*y87 + y0*y88) - y0*y66 - y0*y69, g_across*(-y106*y63 - y106*y97 + y107*y71 + y107*y79) + g_corner*(y103*y71 + y103*y79 - y63*y91 - y91*y97) + g_cross*(-y101*y63 - y101*y97 + y102*y80 + y102*y82) + g_task*(-y104*y63 - y104*y97 + y105*y72 + y105*y76) + m_corner*(4*T*l*y10*y18 + 12*T*l*y20*y56 - y73*y99 - y74*y99) + m_task*(4*T*p*y10*y18 + 12*T*p*y20*y56 - y100*y73 - y100*y74) + omega*(-T*y63 - T*y97 + y71*y98 + y79*y98) + rho*(-y63 + y71*y8 + y79*y8 - y97) - y10*y65*y8 + y62*y67 + y65/y9 - y67*y75*y8,)
+
+        average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, = average(integrands)
+        return FluctuationSlopes(
+            by_g=(
+                average_0,
+                average_1,
+                average_2,
+                average_3,
+            ),
+            by_m=(
+                average_4,
+                average_5,
+            ),
+            by_v=(
+                average_6,
+                average_7,
+                average_8,
+                average_9,
+            ),
+            by_scale=average_10,
         )

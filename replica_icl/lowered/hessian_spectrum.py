@@ -6,7 +6,6 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
-    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -21,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = '0956c87dab83745be6ec19c269f60807cb607006320a34e842822c2a48394fe7'
+FINGERPRINT = '404417e4708ce1d91e243675cdab3f69f056e5e5c5008b04a3f43cd85d38f2a0'
 
 from typing import Any, NamedTuple
 

@@ -6,7 +6,6 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
-    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -21,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = '286286b3c5773f4a26c58183ade120dbbfd3a47d88ec0a447e634e6a4626022b'
+FINGERPRINT = '7040a41db40d8fcf0f331d58184bb30826a1f6f7c2cc1912c2580ecbe52485d0'
 
 from typing import Any, NamedTuple
 

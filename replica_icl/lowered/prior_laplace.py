@@ -8,7 +8,6 @@ SOURCES = (
     'model/priors/laplace.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
-    'model/prompts/gaussian_context.py',
     'parameters.py',
     'priors.py',
     'symbolic/action.py',
@@ -28,7 +27,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = '966ff23ff70a6dd856e5125d55b796c50641a82c72a9d05d1a571dffdafdcc2c'
+FINGERPRINT = '2db58b0b98f0e22e856cad1de4fd6e6be478645b0823f18d0d07ad02deba2042'
 
 from typing import Any, NamedTuple
 

@@ -6,7 +6,6 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
-    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -24,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = 'be2e06f66a3259170d90468476d21e290a945af696de4f4c13a575f6d4160cba'
+FINGERPRINT = 'd1d92e052dabec7b4228448833c804ccd072f95c4a19266a8652d97793d6d5bd'
 
 from typing import Any, NamedTuple
 

@@ -6,7 +6,6 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
-    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -22,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = '229959b3d57162125ace13cc7c26e8350e76e49f7ed701437627c607b840e96a'
+FINGERPRINT = '0a0ff36b18e0bc808050db712b9a0dd1614ac188865acfc463a9602ed3e8a5d1'
 
 from typing import Any, NamedTuple
 

@@ -6,7 +6,6 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
-    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -23,7 +22,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '90f8c5b0a9d069e24f226fc6202c2cc49cc7943c8778022be1689e77b8e340da'
+FINGERPRINT = '7aadac8f9e32687405dc8181ae2103c8b5d56b5c2945ac29440a3236118e1c20'
 
 from typing import Any, NamedTuple
 

@@ -103,14 +103,14 @@ class Program:
     Attributes:
         name: of the function; its record has the same name in capitals.
         summary: what it returns, for the docstrings.
-        arguments: symbols, or vectors of them, that the caller gives.
+        arguments: symbols, vectors of them, or matrix symbols, that the caller gives.
         outputs: what the fields of the record hold, in arguments and defined symbols.
         definitions: (symbol, expression) pairs, each in arguments and earlier symbols.
     """
 
     name: str
     summary: str
-    arguments: tuple[sp.Symbol | VectorArgument, ...]
+    arguments: tuple[sp.Symbol | sp.MatrixSymbol | VectorArgument, ...]
     outputs: Mapping[str, Output]
     definitions: tuple[tuple[sp.Symbol, sp.Expr], ...] = field(default=())
 
@@ -207,6 +207,22 @@ class _Printer(PythonCodePrinter):
 
     def _print_Average(self, expr: Average) -> str:
         raise ValueError("an average inside an average cannot be lowered")
+
+    def _print_MatMul(self, expr: sp.MatMul) -> str:
+        factor, (product, *others) = expr.as_coeff_matrices()
+        text = self._print(product)
+        for other in others:
+            text = f"xp.matmul({text}, {self._print(other)})"
+        return text if factor == 1 else f"({self._print(factor)}) * {f'({text})' if not others else text}"
+
+    def _print_MatAdd(self, expr: sp.MatAdd) -> str:
+        return " + ".join(self._print(x) for x in expr.args)
+
+    def _print_Inverse(self, expr: sp.Inverse) -> str:
+        return f"xp.inverse({self._print(expr.arg)})"
+
+    def _print_Identity(self, expr: sp.Identity) -> str:
+        return f"xp.identity({self._print(expr.rows)})"
 
 
 def _assignments(pairs: Iterable[tuple[sp.Symbol, sp.Expr]], indent: str) -> list[str]:

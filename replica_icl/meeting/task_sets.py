@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from replica_icl.errors import ParameterError
 from replica_icl.meeting.validation import Comparison
-from replica_icl.numeric.given_tasks import draw_task_set
 from replica_icl.numeric.levels import LEVELS
 from replica_icl.numeric.solve import solve
+from replica_icl.numeric.task_matrix import draw_task_set
 from replica_icl.ratios import Ratios, setting_at
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.ensemble import simulate

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from replica_icl.errors import ParameterError
-from replica_icl.numeric.given_tasks import draw_task_set
 from replica_icl.numeric.levels import Level, level_of
 from replica_icl.numeric.levels.points import known_of
 from replica_icl.numeric.solution import Solution
 from replica_icl.numeric.solve import solve
+from replica_icl.numeric.task_matrix import draw_task_set
 from replica_icl.parameters import check_integer
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import SimulatedEnsemble, simulate

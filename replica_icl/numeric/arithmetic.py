@@ -30,6 +30,8 @@ class NumpyArithmetic:
     sqrt = staticmethod(np.sqrt)
     absolute = staticmethod(np.abs)
     power = staticmethod(_power)
+    matmul = staticmethod(np.matmul)
+    inverse = staticmethod(np.linalg.inv)
 
     @staticmethod
     def normal_tail(t: Any) -> Any:
@@ -44,6 +46,10 @@ class NumpyArithmetic:
     @staticmethod
     def rational(numerator: int, denominator: int) -> float:
         return numerator / denominator
+
+    @staticmethod
+    def identity(size: float) -> np.ndarray:
+        return np.eye(round(size))
 
     @staticmethod
     def where(condition: Any, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
@@ -78,6 +84,16 @@ class MpmathArithmetic:
 
     def rational(self, numerator: int, denominator: int) -> Any:
         return self.context.mpf(numerator) / denominator
+
+    def identity(self, size: Any) -> Any:
+        return self.context.eye(round(size))
+
+    def inverse(self, matrix: Any) -> Any:
+        return self.context.inverse(matrix)
+
+    @staticmethod
+    def matmul(left: Any, right: Any) -> Any:
+        return left * right
 
     @staticmethod
     def where(condition: Any, first: Callable[[], Any], second: Callable[[], Any]) -> Any:

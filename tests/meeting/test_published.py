@@ -23,7 +23,9 @@ from replica_icl.meeting.published import (
     table,
 )
 from replica_icl.meeting.validation import Z_MAX
-from replica_icl.numeric.given_tasks import TaskSet, draw_task_set, solve_given_tasks, task_set
+from replica_icl.numeric.given_tasks import solve_given_tasks, task_set
+from replica_icl.numeric.task_matrix import draw_task_set
+from replica_icl.numeric.task_saddle import TaskSet
 
 
 @cache
@@ -100,8 +102,9 @@ def test_the_last_row_in_the_units_of_lu_matters_below_the_transition_only(
     theirs = LastRowOfLu(**{field.name: getattr(own, field.name) for field in fields(own)})
     limit = solve(setting, level="limit")
     start = math.sqrt(limit.train_error / limit.e_idg)
-    ours, lu = own.solve(start), theirs.solve(start)
-    assert max(ours["residual"], lu["residual"]) < 1e-9
+    points = own.solve(own.start(start)), theirs.solve(theirs.start(start))
+    assert max(point.residual for point in points) < 1e-9
+    ours, lu = (equations.observables(point) for equations, point in zip((own, theirs), points, strict=True))
     assert 1 - lu["e_icl"] / ours["e_icl"] == pytest.approx(e_icl, rel=0.25, abs=1e-4)
     assert 1 - lu["e_idg"] / ours["e_idg"] == pytest.approx(e_idg, rel=0.5, abs=1e-4)
 

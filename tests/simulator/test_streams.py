@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from replica_icl.numeric.given_tasks import draw_task_set
+from replica_icl.numeric.task_matrix import draw_task_set
 from replica_icl.setting import Setting
 from replica_icl.simulator.laws import PromptLaw
 from replica_icl.simulator.streams import Streams, random_streams

@@ -82,6 +82,13 @@ def _checked(name: str, value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Ridge(Prior):
+    """No penalty beside the ridge of the setting."""
+
+    name = "ridge"
+
+
+@dataclass(frozen=True)
 class Laplace(Prior):
     """lambda_1 sum_ij |W_ij|: sparse attention.
 

@@ -27,7 +27,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = '2db58b0b98f0e22e856cad1de4fd6e6be478645b0823f18d0d07ad02deba2042'
+FINGERPRINT = 'fe5b3bc1070759800b15c7c3a4ab4280c9eae0099892a686e7647719a1ac4f8d'
 
 from typing import Any, NamedTuple
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         hessian_spectrum,
         missing_onsager,
         prior_laplace,
+        prior_ridge,
         prompt_fields,
         sample_spread,
         task_diversity,
@@ -72,6 +73,11 @@ class Model:
     def prior_laplace(self) -> type[prior_laplace.Functions]:
         """The weights' half under the Laplace prior."""
         return self.functions("prior_laplace")
+
+    @cached_property
+    def prior_ridge(self) -> type[prior_ridge.Functions]:
+        """The weights' half under the ridge alone, fields kept."""
+        return self.functions("prior_ridge")
 
     def prior(self, declared: Any) -> Any:
         """The weights' half under any prior: generated functions by its name, or those of a user's own, derived once.

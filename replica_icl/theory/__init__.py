@@ -12,6 +12,7 @@ THEORIES = (
     "hessian_spectrum",
     "missing_onsager",
     "prior_laplace",
+    "prior_ridge",
     "prompt_fields",
     "sample_spread",
 )

@@ -75,9 +75,10 @@ def overlaps(weights: EntropicPart) -> dict[sp.Symbol, sp.Expr]:
     return found
 
 
-def named(penalties: Sequence[sp.Symbol]) -> VectorArgument:
-    """The penalties as one argument."""
-    return VectorArgument("penalties", Axis("PENALTIES", tuple(x.name for x in penalties)), tuple(penalties))
+def named(penalties: Sequence[sp.Symbol]) -> tuple[VectorArgument, ...]:
+    """The penalties as one argument, or as none if there are none."""
+    axis = Axis("PENALTIES", tuple(x.name for x in penalties))
+    return (VectorArgument("penalties", axis, tuple(penalties)),) if penalties else ()
 
 
 def overlaps_program(weights: EntropicPart, penalties: Sequence[sp.Symbol]) -> Program:
@@ -86,7 +87,7 @@ def overlaps_program(weights: EntropicPart, penalties: Sequence[sp.Symbol]) -> P
     return Program(
         name="overlaps",
         summary="Overlaps from the conjugate fields, and the entropic part's curvature.",
-        arguments=(VectorArgument("fields", FIELDS, tuple(CONJUGATE)), s.D, s.P, s.ridge, named(penalties)),
+        arguments=(VectorArgument("fields", FIELDS, tuple(CONJUGATE)), s.D, s.P, s.ridge, *named(penalties)),
         outputs={
             "overlaps": Vector.of(ORDER, (found[x] for x in ORDER_PARAMETERS)),
             "curvature": Vector.of(BLOCKS, weights.curvature(DIRECTION)),
@@ -180,7 +181,7 @@ def programs_of(potential: Potential) -> tuple[Program, ...]:
         Program(
             name="proximal",
             summary="W and dW/dg of one weight at the field g >= 0, stiffness A; W is odd in g. p: P.",
-            arguments=(channel.field, channel.stiffness, channel.price, s.ridge, named(penalties)),
+            arguments=(channel.field, channel.stiffness, channel.price, s.ridge, *named(penalties)),
             outputs={"W": w, "slope": slope},
         ),
         overlaps_program(theory.weights, penalties),
@@ -189,36 +190,42 @@ def programs_of(potential: Potential) -> tuple[Program, ...]:
         powers = theory.orders
     except ValueError:
         return tuple(found)
-    diagonal = tuple(on_diagonal(penalty) for penalty in penalties)
-    axis = named(penalties).axis
     order, curvature = theory.limit
     m = order[s.m]
-    return (
-        *found,
+    own = named(penalties)
+    diagonal = [
+        VectorArgument("diagonal", argument.axis, tuple(on_diagonal(x) for x in argument.symbols)) for argument in own
+    ]
+    found.append(
         Program(
             name="limit_overlaps",
             summary="Overlaps in the limit from conjugate fields over D, and the entropic part's curvature over D^2.",
             arguments=(
                 VectorArgument("fields", LIMIT_FIELDS, TOKENS.symbols),
-                *(s.alpha, s.lam, named(penalties)),
-                VectorArgument("diagonal", axis, diagonal),
+                *(s.alpha, s.lam),
+                *own,
+                *diagonal,
             ),
             definitions=((s.m, m),),
             outputs={
                 "overlaps": Vector.of(LIMIT_ORDER, (s.m, order[s.q], order[s.V])),
                 "curvature": curvature,
             },
-        ),
+        )
+    )
+    found += [
         Program(
             name="thermodynamic",
             summary="Penalties at the scales of off-diagonal and of diagonal weights, from raw ones.",
-            arguments=(s.D, named(penalties)),
+            arguments=(s.D, argument),
             outputs={
-                "penalties": Vector.of(axis, (x * s.D ** powers[x][0] for x in penalties)),
-                "diagonal": Vector.of(axis, (x * s.D ** powers[x][1] for x in penalties)),
+                "penalties": Vector.of(argument.axis, (x * s.D ** powers[x][0] for x in penalties)),
+                "diagonal": Vector.of(argument.axis, (x * s.D ** powers[x][1] for x in penalties)),
             },
-        ),
-    )
+        )
+        for argument in own
+    ]
+    return tuple(found)
 
 
 def programs_of_declared(prior: type[Prior]) -> tuple[Program, ...]:

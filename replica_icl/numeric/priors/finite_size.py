@@ -80,7 +80,12 @@ class Halves:
         """Overlaps and the entropic part's curvature, from the fields' logarithms, shape (points, 5)."""
         fields = tuple(np.exp(logs[:, i : i + 1]) for i in range(logs.shape[1]))
         sizes = {"D": float(points.D), "P": points.P, "lambda_0": points.ridge}
-        return self.prior.overlaps(NUMPY, fields=fields, **sizes, penalties=points.penalties)
+        return self.prior.overlaps(NUMPY, fields=fields, **sizes, **named(penalties=points.penalties))
+
+
+def named(**penalties: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
+    """Penalties as arguments of lowered functions, which a prior without penalties does not have."""
+    return {name: values for name, values in penalties.items() if values}
 
 
 def logs_of(fields: Sequence[Array], shape: tuple[int, ...]) -> Array:

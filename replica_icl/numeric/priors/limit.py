@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.priors.finite_size import MAX_ITERATIONS, TOLERANCE, classify, logs_of
+from replica_icl.numeric.priors.finite_size import MAX_ITERATIONS, TOLERANCE, classify, logs_of, named
 from replica_icl.numeric.priors.fixed_point import fixed_point
 from replica_icl.numeric.solution import Solution, solution_of
 from replica_icl.priors import Prior
@@ -34,6 +34,8 @@ def thermodynamic_penalties(prior: Prior, D: Any, model: Model | None = None) ->
     Args:
         D: token dimension, a number or an array that broadcasts with the penalties.
     """
+    if not prior.penalties:
+        return {}
     functions = (model or LINEAR_ATTENTION).prior(type(prior))
     raw = tuple(np.asarray(value, dtype=float) for value in prior.penalties.values())
     scaled = functions.thermodynamic(NUMPY, D=np.asarray(D, dtype=float), penalties=raw)
@@ -103,8 +105,8 @@ def _complete(prior: type[Prior], penalties: Mapping[str, Any]) -> dict[str, Any
 
 def _solve_piece(model: Model, functions: Any, given: dict[str, Array]) -> dict[str, Any]:
     alpha, nu, noise, lam = (given[name] for name in RATIOS)
-    penalties = tuple(given[name] for name in functions.PENALTIES)
-    diagonal = tuple(given[f"{name}_diagonal"] for name in functions.PENALTIES)
+    names = [name for name in given if name not in RATIOS and not name.endswith("_diagonal")]
+    penalties, diagonal = (tuple(given[name + end] for name in names) for end in ("", "_diagonal"))
     prompts = model.prompt_fields
 
     def fields(overlaps: tuple[Array, ...], i: Any) -> Any:
@@ -112,7 +114,7 @@ def _solve_piece(model: Model, functions: Any, given: dict[str, Array]) -> dict[
 
     def weights(logs: Array, i: Any) -> Any:
         at = tuple(np.exp(logs[:, j : j + 1]) for j in range(logs.shape[1]))
-        own = {"penalties": tuple(x[i] for x in penalties), "diagonal": tuple(x[i] for x in diagonal)}
+        own = named(penalties=tuple(x[i] for x in penalties), diagonal=tuple(x[i] for x in diagonal))
         return functions.limit_overlaps(NUMPY, fields=at, alpha=alpha[i], lam=lam[i], **own)
 
     def around(logs: Array, i: Any) -> Array:

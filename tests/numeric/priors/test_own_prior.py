@@ -137,7 +137,7 @@ def measured(setting: Setting, proximal: Callable[[Array, Array], Array], realis
         W = optimum(features, proximal)
         own = overlaps(W)
         for name, value in (
-            ("e_icl", icl_error(W, setting.N, setting.noise)),
+            ("e_icl", icl_error(W, setting.N, setting.noise, D=setting.D)),
             ("train_error", features.mean_squared_residual(W)),
             ("m", own.m),
             ("q", own.q),

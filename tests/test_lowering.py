@@ -344,16 +344,11 @@ def changed_by(package: Path, source: str, text: bytes = b"# changed\n") -> set[
     return {theory for theory in THEORIES if old[theory] != new[theory]}
 
 
-SPECTRAL = {"gradient_flow", "marchenko_pastur", "task_diversity"}
-"""Theories that import the law of the task spectrum."""
-
-
 def test_fingerprint_changes_with_the_sources_of_that_theory_alone(copied: Path) -> None:
     assert changed_by(copied, "theory/given_tasks.py") == {"given_tasks"}
-    limits = {"fresh_tasks_limit", "gradient_flow", "prompt_fields", "task_diversity"}
-    assert changed_by(copied, "theory/fresh_tasks_limit.py") == limits
+    assert changed_by(copied, "theory/fresh_tasks_limit.py") == {"fresh_tasks_limit", "prompt_fields", "task_diversity"}
     assert changed_by(copied, "model/priors/laplace.py") == {"prior_laplace"}
-    assert changed_by(copied, "theory/task_spectrum.py") == SPECTRAL
+    assert changed_by(copied, "theory/task_spectrum.py") == {"task_diversity"}
     assert changed_by(copied, "lowering/source.py") == set(THEORIES)
     assert {"fresh_tasks", "task_diversity"} <= changed_by(copied, "model/attention/merged.py")
 
@@ -370,7 +365,7 @@ def test_a_source_that_is_newly_imported_belongs_to_the_fingerprint(copied: Path
     assert changed_by(copied, "symbolic/new.py") == set()
     path = copied / "theory" / "task_spectrum.py"
     path.write_bytes(path.read_bytes() + b"\ndef late():\n    from replica_icl.symbolic import new\n")
-    assert changed_by(copied, "symbolic/new.py") == SPECTRAL
+    assert changed_by(copied, "symbolic/new.py") == {"task_diversity"}
 
 
 def test_line_ends_are_no_change(copied: Path) -> None:

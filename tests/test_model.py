@@ -16,11 +16,10 @@ from replica_icl.model.attention.merged import Attention, linear_attention, pred
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.limit import solve_limit
 from replica_icl.numeric.missing_onsager import effective_ridges, solve_without_reaction
-from replica_icl.numeric.questions.gradient_flow import end_point, gradient_flow
 from replica_icl.numeric.questions.optimal_ridge import optimal_ridge
 from replica_icl.numeric.questions.precision import refine_limit
 from replica_icl.numeric.questions.sample_spread import sample_spread
-from replica_icl.numeric.questions.spectrum import hessian_cdf, hessian_density, token_density
+from replica_icl.numeric.questions.spectrum import hessian_cdf, hessian_density
 from replica_icl.numeric.questions.susceptibility import susceptibility, susceptibility_peak
 from replica_icl.numeric.questions.target import smallest_value
 from replica_icl.numeric.questions.transfer import transfer_error
@@ -154,24 +153,6 @@ def test_smallest_size_for_a_target(doubled: Model) -> None:
         plain, found = smallest_value(at, 0.7, sought), smallest_value(ridged(at), 0.7, sought, model=doubled)
         assert found.value == pytest.approx(plain.value, rel=1e-9)
         assert smallest_value(ridged(at), 0.7, sought).value != pytest.approx(plain.value, rel=0.05)
-
-
-@pytest.mark.parametrize("alpha", [0.6, 1.7])
-def test_gradient_flow(doubled: Model, alpha: float) -> None:
-    """Four times the gradient in half the weights: four times as fast."""
-    times = np.array([0.0, 0.4, 3.0, math.inf])
-    point = Ratios(alpha=alpha, nu=2.0, lam=0.05, noise=0.3)
-    plain = gradient_flow(point, times, 0.7)
-    found = gradient_flow(ridged(point), times / 4, 0.7 / 4, model=doubled)
-    for name in ("e_icl", "train_error", "m", "q"):
-        np.testing.assert_allclose(getattr(found, name), SCALED[name] * getattr(plain, name), rtol=1e-10, atol=1e-14)
-    ridgeless = replace(point, lam=0.0, minimum_norm=True)
-    assert end_point(ridgeless, 0.7 / 4, model=doubled) == pytest.approx(end_point(ridgeless, 0.7), rel=1e-12)
-
-
-def test_tokens_know_nothing_of_the_forward_pass(doubled: Model) -> None:
-    plain, found = token_density(6, 9, [0.5, 1.0]), token_density(6, 9, [0.5, 1.0], model=doubled)
-    assert (found.density.tolist(), found.cdf.tolist()) == (plain.density.tolist(), plain.cdf.tolist())
 
 
 def test_message_passing_without_the_onsager_reaction(doubled: Model) -> None:

@@ -19,7 +19,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = '3489940a87687483ebaf848a3ad98b03620ea3edf471f07e74764c04688f7da5'
+FINGERPRINT = '342cbccf495655871bba7423715c5fde89fc87b148d3a225798244df460d5e45'
 
 from typing import Any, NamedTuple
 

@@ -20,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = 'f45003caeefab5ef93ca858cfcef5459e2007bc83a39efd68d535447ae73dd03'
+FINGERPRINT = '222803c60617fd3c05c503a8afa58732497950e3d008417949de903c9499d370'
 
 from typing import Any, NamedTuple
 

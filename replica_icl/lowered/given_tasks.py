@@ -14,7 +14,7 @@ SOURCES = (
     'theory/task_contexts.py',
     'theory/task_fluctuations.py',
 )
-FINGERPRINT = 'e6ba2b8dac63d0b8dfa1a997a07ef5d0df1ca65aae948ec3fa82a12b0cbc571b'
+FINGERPRINT = '3975d59f88394d40b2733926ea1b78bbe95b8b564ad13f8571d0f9bdb7dd08c8'
 
 from typing import Any, NamedTuple
 

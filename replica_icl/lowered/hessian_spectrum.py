@@ -20,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = 'b054d6755954ff881d4b0015bca5a2577fe32d9243699e0796dc72f653755907'
+FINGERPRINT = '404417e4708ce1d91e243675cdab3f69f056e5e5c5008b04a3f43cd85d38f2a0'
 
 from typing import Any, NamedTuple
 

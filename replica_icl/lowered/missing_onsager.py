@@ -20,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = 'e0326d8657c488e6a1c3268f2bebf934d6e156de428a063bfed4fbb6e0198819'
+FINGERPRINT = '7040a41db40d8fcf0f331d58184bb30826a1f6f7c2cc1912c2580ecbe52485d0'
 
 from typing import Any, NamedTuple
 

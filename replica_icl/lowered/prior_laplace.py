@@ -27,7 +27,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = '2bea6423ce33a9bd38c36d7e3d806e1b11430d4c43c9f5c8c819cf934fdf0a81'
+FINGERPRINT = 'fe5b3bc1070759800b15c7c3a4ab4280c9eae0099892a686e7647719a1ac4f8d'
 
 from typing import Any, NamedTuple
 

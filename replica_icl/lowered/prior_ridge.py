@@ -26,7 +26,7 @@ SOURCES = (
     'theory/prior_ridge.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'ba8aa665670beab5320dff58dbe23e33cad66f2b670cb689ec2c168f1082511d'
+FINGERPRINT = 'fdf53ae2cf7c78448f156f27d42a5976751e143ff75230df88964d3d6e4c1f16'
 
 from typing import Any, NamedTuple
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = '8dd59692c3b212f574b2ef4a7a8b4b29a8c89b4c174a3b264451be16e3b36728'
+FINGERPRINT = 'd1d92e052dabec7b4228448833c804ccd072f95c4a19266a8652d97793d6d5bd'
 
 from typing import Any, NamedTuple
 

@@ -21,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = '6a7ede8ea4149f790272d6c76d6ca240b1194750fc245ef97a251fba10c4256c'
+FINGERPRINT = '0a0ff36b18e0bc808050db712b9a0dd1614ac188865acfc463a9602ed3e8a5d1'
 
 from typing import Any, NamedTuple
 

@@ -22,7 +22,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '9edf0d98996ecb5c7d5ea80790f074fa23e0bb435ba3c9ac09c0ec8ac578e1b0'
+FINGERPRINT = '7aadac8f9e32687405dc8181ae2103c8b5d56b5c2945ac29440a3236118e1c20'
 
 from typing import Any, NamedTuple
 

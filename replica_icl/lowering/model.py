@@ -14,9 +14,7 @@ if TYPE_CHECKING:
         fresh_tasks,
         fresh_tasks_limit,
         given_tasks,
-        gradient_flow,
         hessian_spectrum,
-        marchenko_pastur,
         missing_onsager,
         prior_laplace,
         prior_ridge,
@@ -60,16 +58,6 @@ class Model:
     def hessian_spectrum(self) -> type[hessian_spectrum.Functions]:
         """The Hessian's eigenvalues, fresh tasks."""
         return self.functions("hessian_spectrum")
-
-    @cached_property
-    def gradient_flow(self) -> type[gradient_flow.Functions]:
-        """Gradient flow of fresh tasks in the thermodynamic limit."""
-        return self.functions("gradient_flow")
-
-    @cached_property
-    def marchenko_pastur(self) -> type[marchenko_pastur.Functions]:
-        """The spectral law of a covariance of Gaussian vectors."""
-        return self.functions("marchenko_pastur")
 
     @cached_property
     def missing_onsager(self) -> type[missing_onsager.Functions]:

@@ -175,15 +175,6 @@ class _Printer(PythonCodePrinter):
     def _print_log(self, expr: sp.Expr) -> str:
         return f"xp.log({self._print(expr.args[0])})"
 
-    def _print_exp(self, expr: sp.Expr) -> str:
-        return f"xp.exp({self._print(expr.args[0])})"
-
-    def _print_expm1(self, expr: sp.Expr) -> str:
-        return f"xp.expm1({self._print(expr.args[0])})"
-
-    def _print_atan2(self, expr: sp.Expr) -> str:
-        return f"xp.arctan2({self._print(expr.args[0])}, {self._print(expr.args[1])})"
-
     def _print_Abs(self, expr: sp.Expr) -> str:
         return f"xp.absolute({self._print(expr.args[0])})"
 

@@ -27,9 +27,6 @@ class NumpyArithmetic:
 
     pi = np.pi
     log = staticmethod(np.log)
-    exp = staticmethod(np.exp)
-    expm1 = staticmethod(np.expm1)
-    arctan2 = staticmethod(np.arctan2)
     sqrt = staticmethod(np.sqrt)
     absolute = staticmethod(np.abs)
     power = staticmethod(_power)
@@ -67,9 +64,6 @@ class MpmathArithmetic:
         self.context = mpmath.MPContext()
         self.context.dps = digits
         self.log = self.context.log
-        self.exp = self.context.exp
-        self.expm1 = self.context.expm1
-        self.arctan2 = self.context.atan2
         self.sqrt = self.context.sqrt
         self.absolute = self.context.fabs
         self.pi = +self.context.pi

@@ -305,13 +305,12 @@ class TokenSpectrum:
     edges: tuple[float, float]
 
 
-def token_density(D: int, N: int, x: ArrayLike, model: Model | None = None) -> TokenSpectrum:
-    """The law of Marchenko and Pastur, the limit at fixed N / D (Li et al., Fig. S5).
+def token_density(D: int, N: int, x: ArrayLike) -> TokenSpectrum:
+    """The Marchenko-Pastur law of ratio g = D / N, the limit at fixed ratio (Li et al., Fig. S5).
 
-    N tokens of D dimensions have the covariance of N Gaussian vectors, whose law `theory.marchenko_pastur` derives.
-
-    Args:
-        model: lowered theories; by default the package's own. Tokens know nothing of a forward pass.
+    Between its edges a, b the density is sqrt((b - x) (x - a)) / (2 pi g x), and its integral from a is elementary:
+    [sqrt((b - x) (x - a)) + (a + b) / 2 arcsin((2 x - a - b) / (b - a))
+    - sqrt(a b) arcsin(((a + b) x - 2 a b) / (x (b - a)))] / (2 pi g) + [(a + b) / 2 - sqrt(a b)] / (4 g).
 
     Raises:
         ParameterError: for D or N below 1, or x not one-dimensional.
@@ -320,12 +319,17 @@ def token_density(D: int, N: int, x: ArrayLike, model: Model | None = None) -> T
     points = np.atleast_1d(np.asarray(x, dtype=float))
     if points.ndim != 1 or np.isnan(points).any():
         raise ParameterError("x", x, "must be numbers, in one dimension")
-    law, kappa = (model or LINEAR_ATTENTION).marchenko_pastur, N / D
-    low, high, atom = (float(value) for value in law.support(NUMPY, kappa=kappa))
+    ratio = D / N
+    low, high = (1 - math.sqrt(ratio)) ** 2, (1 + math.sqrt(ratio)) ** 2
+    centre, product = 1 + ratio, abs(1 - ratio)  # (a + b) / 2 and sqrt(a b)
     inside = np.clip(points, low, high)
-    half_chord = np.sqrt((high - inside) * (inside - low))
+    root = np.sqrt((high - inside) * (inside - low))
+    positive = np.where(inside > 0, inside, 1.0)
+    outer = np.arcsin(np.clip(2 * (inside - centre) / (high - low), -1, 1))
+    inner = np.arcsin(np.clip(2 * (centre * inside - product**2) / (positive * (high - low)), -1, 1))
+    grown = (root + centre * outer - product * inner) / (2 * np.pi * ratio) + (centre - product) / (4 * ratio)
+    zero_weight = max(0.0, 1 - 1 / ratio)
+    cdf = np.where(points >= 0, zero_weight + grown, 0.0)
     within = (points > low) & (points < high)
-    per_chord = law.density(NUMPY, x=np.where(within, inside, 1.0), kappa=kappa).per_chord
-    density = np.where(within, per_chord * half_chord, 0.0)
-    cdf = np.where(points >= 0, law.counting(NUMPY, x=inside, c=half_chord, kappa=kappa).share, 0.0)
-    return TokenSpectrum(points, density, cdf, atom, (low, high))
+    density = np.where(within, root / (2 * np.pi * ratio * positive), 0.0)
+    return TokenSpectrum(points, density, cdf, zero_weight, (low, high))

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from replica_icl.errors import ParameterError
-from replica_icl.numeric.averages.spectral_law import marchenko_pastur
 from replica_icl.numeric.limit import solve_limit
-from replica_icl.numeric.questions.gradient_flow import end_point, gradient_flow
+from replica_icl.numeric.questions.gradient_flow import end_point, gradient_flow, marchenko_pastur
 from replica_icl.numeric.solution import Status
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting

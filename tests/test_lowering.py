@@ -346,9 +346,10 @@ def changed_by(package: Path, source: str, text: bytes = b"# changed\n") -> set[
 
 def test_fingerprint_changes_with_the_sources_of_that_theory_alone(copied: Path) -> None:
     assert changed_by(copied, "theory/given_tasks.py") == {"given_tasks"}
-    assert changed_by(copied, "theory/fresh_tasks_limit.py") == {"fresh_tasks_limit", "prompt_fields", "task_diversity"}
+    limit = {"fresh_tasks_limit", "gradient_flow", "prompt_fields", "task_diversity"}
+    assert changed_by(copied, "theory/fresh_tasks_limit.py") == limit
     assert changed_by(copied, "model/priors/laplace.py") == {"prior_laplace"}
-    assert changed_by(copied, "theory/task_spectrum.py") == {"task_diversity"}
+    assert changed_by(copied, "theory/task_spectrum.py") == {"gradient_flow", "marchenko_pastur", "task_diversity"}
     assert changed_by(copied, "lowering/source.py") == set(THEORIES)
     assert {"fresh_tasks", "task_diversity"} <= changed_by(copied, "model/attention/merged.py")
 

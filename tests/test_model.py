@@ -16,6 +16,7 @@ from replica_icl.model.attention.merged import Attention, linear_attention, pred
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.limit import solve_limit
 from replica_icl.numeric.missing_onsager import effective_ridges, solve_without_reaction
+from replica_icl.numeric.questions.gradient_flow import end_point, gradient_flow
 from replica_icl.numeric.questions.optimal_ridge import optimal_ridge
 from replica_icl.numeric.questions.precision import refine_limit
 from replica_icl.numeric.questions.sample_spread import sample_spread
@@ -98,6 +99,17 @@ def test_the_entry_point_hands_the_model_on(doubled: Model, level: str, options:
     assert_doubled(solve(ridged(POINT), level, model=doubled, **options), solve(POINT, level, **options))
     diverse = replace(POINT, K=12)
     assert_doubled(solve(ridged(diverse), "limit", model=doubled), solve(diverse, "limit"))
+
+
+def test_gradient_flow(doubled: Model) -> None:
+    """Weights that are half as large from the start follow the same errors at a quarter of the time."""
+    point = Ratios(alpha=0.7, nu=1.7, lam=0.3, noise=0.3)
+    times = np.array([0.0, 0.4, 3.0, math.inf])
+    plain, found = gradient_flow(point, times, 0.8), gradient_flow(ridged(point), times / 4, 0.2, doubled)
+    for name, factor in {"e_icl": 1.0, "train_error": 1.0, "m": 1 / 2, "q": 1 / 4}.items():
+        np.testing.assert_allclose(getattr(found, name), factor * getattr(plain, name), rtol=1e-9, err_msg=name)
+    bare = replace(point, lam=0.0, minimum_norm=True)
+    assert end_point(bare, 0.2, doubled) == pytest.approx(end_point(bare, 0.8), rel=1e-12)
 
 
 def test_fifty_digits(doubled: Model) -> None:

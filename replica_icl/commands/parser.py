@@ -144,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     _run(validate)
 
     derive = command("derive", run.derive, "print a derivation, step by step")
-    derive.add_argument("name", metavar="NAME", help="of an ensemble, e.g. fresh-tasks")
+    derive.add_argument("name", metavar="NAME", help="of a chapter, e.g. fresh-tasks; a wrong one gets the list")
     derive.add_argument("--format", action=_Once, help="text (default), markdown or latex")
 
     sweep = command("sweep", run.sweep, "a grid of parameters into one dataset; a second call continues")

@@ -19,7 +19,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = '342cbccf495655871bba7423715c5fde89fc87b148d3a225798244df460d5e45'
+FINGERPRINT = '1316ecce9100f43d240e48e32dfae25476f53b87475f06d0707ad3eb01150268'
 
 from typing import Any, NamedTuple
 

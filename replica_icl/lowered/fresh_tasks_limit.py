@@ -20,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = '222803c60617fd3c05c503a8afa58732497950e3d008417949de903c9499d370'
+FINGERPRINT = 'ddc4c7a187673d655d5e17d9cad422b42cbf5dad132ab1caf801b5465f388c73'
 
 from typing import Any, NamedTuple
 

@@ -14,7 +14,7 @@ SOURCES = (
     'theory/task_contexts.py',
     'theory/task_fluctuations.py',
 )
-FINGERPRINT = '3975d59f88394d40b2733926ea1b78bbe95b8b564ad13f8571d0f9bdb7dd08c8'
+FINGERPRINT = 'd916a44f4dce4f0d06b779d67e3ee839ee23023d71fed3f20baf172e50e4090c'
 
 from typing import Any, NamedTuple
 

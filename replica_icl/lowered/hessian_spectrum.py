@@ -20,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = '404417e4708ce1d91e243675cdab3f69f056e5e5c5008b04a3f43cd85d38f2a0'
+FINGERPRINT = 'aa4e5fe8f5a7d37f2bf31368a15292fd4ecc7aca0c132886f77b48dfeafe0a9b'
 
 from typing import Any, NamedTuple
 

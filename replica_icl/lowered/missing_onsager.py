@@ -20,7 +20,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = '7040a41db40d8fcf0f331d58184bb30826a1f6f7c2cc1912c2580ecbe52485d0'
+FINGERPRINT = '8fddb7d6c2d19bc3048df90677544ca44ec0c45545247d3161269ae2e17e93ef'
 
 from typing import Any, NamedTuple
 

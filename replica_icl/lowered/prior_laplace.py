@@ -27,7 +27,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'fe5b3bc1070759800b15c7c3a4ab4280c9eae0099892a686e7647719a1ac4f8d'
+FINGERPRINT = '41019f55d37a6b19f22505737acb857aa15371d2dc3f8529c0dc41399f93560c'
 
 from typing import Any, NamedTuple
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = 'd1d92e052dabec7b4228448833c804ccd072f95c4a19266a8652d97793d6d5bd'
+FINGERPRINT = '5bec5309a8054045f39e9b9deb8b19de9e0f8d66e485965401cb512e9c366c46'
 
 from typing import Any, NamedTuple
 

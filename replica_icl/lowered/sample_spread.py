@@ -21,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = '0a0ff36b18e0bc808050db712b9a0dd1614ac188865acfc463a9602ed3e8a5d1'
+FINGERPRINT = 'da5976a690a43881fee034aa2a5d8a87f0987d133f6b98469b9a423b88cf2938'
 
 from typing import Any, NamedTuple
 

@@ -22,7 +22,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '7aadac8f9e32687405dc8181ae2103c8b5d56b5c2945ac29440a3236118e1c20'
+FINGERPRINT = 'df41fa996da66b0dde92137e7d901203e97c12801c3babb1d98c6bfad9d48f55'
 
 from typing import Any, NamedTuple
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
         fresh_tasks,
         fresh_tasks_limit,
         given_tasks,
+        gradient_flow,
         hessian_spectrum,
+        marchenko_pastur,
         missing_onsager,
         prior_laplace,
         prior_ridge,
@@ -91,6 +93,16 @@ class Model:
     def sample_spread(self) -> type[sample_spread.Functions]:
         """Covariances over samples, fresh tasks."""
         return self.functions("sample_spread")
+
+    @cached_property
+    def marchenko_pastur(self) -> type[marchenko_pastur.Functions]:
+        """The Marchenko-Pastur law."""
+        return self.functions("marchenko_pastur")
+
+    @cached_property
+    def gradient_flow(self) -> type[gradient_flow.Functions]:
+        """Training by gradient flow, fresh tasks in the thermodynamic limit."""
+        return self.functions("gradient_flow")
 
 
 LINEAR_ATTENTION = Model()

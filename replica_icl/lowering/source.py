@@ -175,6 +175,9 @@ class _Printer(PythonCodePrinter):
     def _print_log(self, expr: sp.Expr) -> str:
         return f"xp.log({self._print(expr.args[0])})"
 
+    def _print_atan2(self, expr: sp.Expr) -> str:
+        return f"xp.atan2({self._print(expr.args[0])}, {self._print(expr.args[1])})"
+
     def _print_Abs(self, expr: sp.Expr) -> str:
         return f"xp.absolute({self._print(expr.args[0])})"
 

@@ -1,1 +1,1 @@
-"""The derivations, told: chains of steps with equations and claims that can fail."""
+"""The theory told once: the machinery that prints, typesets and checks the chapters in derivations/."""

@@ -1,43 +1,19 @@
-"""A derivation as an object: steps of narrative, equations that were computed, and claims that can fail.
+"""A derivation as an object: prose, equations that were computed, and claims that can fail, in reading order.
 
 Prose and left-hand sides are LaTeX, with mathematics between dollar signs; right-hand sides are SymPy expressions.
-The same derivation prints as plain text, as MyST markdown, and as a LaTeX article.
+[[label]] in prose is a reference: to an equation of the chapter by its label, or to another chapter by its name.
 """
 
 from __future__ import annotations
 
-import re
-import textwrap
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
-import sympy as sp
-from sympy.printing.latex import LatexPrinter
-
-from replica_icl.errors import ParameterError, ReplicaICLError
-from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.averages import Average
-
-FORMATS = ("text", "markdown", "latex")
-WIDTH = 100
-"""Columns of the text format; also what counts as a line of mathematics when sums are split."""
-
-NAMES = {
-    s.beta_tilde: r"\tilde\beta",
-    s.ridge: r"\lambda_0",
-    s.V_u: "V_u",
-    s.query_norm: "T",
-    s.task_norm: r"\omega",
-    s.context_norm: "a",
-    s.corner: r"\ell",
-}
-"""LaTeX of the symbols whose own name would not give it; see also `_PATTERNS`."""
-
-_PATTERNS = (
-    (re.compile(r"W([a-z]?)_(\d+)$"), lambda f: f"W{f[1] and f'^{{{f[1]}}}'}_{{{f[2]}}}"),
-    (re.compile(r"([xy])q_(\d+)$"), lambda f: rf"\tilde {f[1]}_{{{f[2]}}}"),
-)
+from replica_icl.errors import ReplicaICLError
+from replica_icl.narration.chapters import number_and_name
 
 
 class FailedClaim(ReplicaICLError):
@@ -47,9 +23,72 @@ class FailedClaim(ReplicaICLError):
         statement: of the claim.
     """
 
-    def __init__(self, derivation: str, step: str, statement: str) -> None:
+    def __init__(self, derivation: str, step: str, statement: str, numbers: str = "") -> None:
         self.statement = statement
-        super().__init__(f"{derivation}, step {step!r}: the claim does not hold: {statement}")
+        seen = f" ({numbers})" if numbers else ""
+        super().__init__(f"{derivation}, step {step!r}: the claim does not hold: {statement}{seen}")
+
+
+class Method(Enum):
+    """How a claim is checked."""
+
+    SYMBOLS = "symbolically"
+    INTEGERS = "with all matrices written out"
+    DIGITS = "to many digits"
+    NUMBERS = "numerically"
+    SIMULATION = "against simulation"
+
+
+@dataclass(frozen=True)
+class How:
+    """How one claim is checked.
+
+    Attributes:
+        method: the kind of check.
+        words: the end of a sentence that begins with "checked": with what, where, which seed.
+        long: takes longer than a few seconds, so that it runs only when asked for.
+    """
+
+    method: Method
+    words: str
+    long: bool = False
+
+
+def _words(method: Method, detail: str) -> str:
+    return f"{method.value}, {detail}" if detail else method.value
+
+
+def symbolically(detail: str = "") -> How:
+    """An identity of expressions, by algebra."""
+    return How(Method.SYMBOLS, _words(Method.SYMBOLS, detail))
+
+
+def at_integers(*replicas: int, detail: str = "") -> How:
+    """At integer numbers of replicas, where every matrix can be written out."""
+    listed = ", ".join(map(str, replicas))
+    return How(Method.INTEGERS, _words(Method.INTEGERS, f"n = {listed}") + (f"; {detail}" if detail else ""))
+
+
+def to_digits(digits: int = 30, detail: str = "averages over a law of two unequal points") -> How:
+    """An identity of values, at a few points and to many digits: where algebra would need branches of logarithms."""
+    return How(Method.DIGITS, f"to {digits} digits at random points" + (f"; {detail}" if detail else ""))
+
+
+def numerically(detail: str, long: bool = False) -> How:
+    """Against another numerical way to the same number."""
+    return How(Method.NUMBERS, _words(Method.NUMBERS, detail), long)
+
+
+def by_simulation(seed: int, detail: str, long: bool = False) -> How:
+    """Against simulation with this seed."""
+    return How(Method.SIMULATION, f"{Method.SIMULATION.value}, seed {seed}: {detail}", long)
+
+
+class Found(NamedTuple):
+    """What a check found: whether the claim holds, and the numbers that say so."""
+
+    holds: bool
+    numbers: str
 
 
 @dataclass(frozen=True)
@@ -57,294 +96,141 @@ class Equation:
     """`left` = `right`.
 
     Attributes:
-        left: LaTeX source, or an expression.
-        right: an expression or a matrix.
+        left: LaTeX source.
+        right: an expression or a matrix that was computed, or LaTeX source of a definition.
+        number: as it is printed and referred to, "4.3".
+        label: how prose refers to it; none for an equation that nobody refers to.
     """
 
-    left: str | sp.Basic
+    left: str
     right: Any
+    number: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, and a function of no argument that says whether it holds."""
+    """A statement, a function of no argument that says whether it holds, and how it does so."""
 
     statement: str
-    check: Callable[[], bool]
+    check: Callable[[], bool | Found]
+    how: How
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: a narrative, the equations that it leads to, and what is claimed about them."""
+    """One step of a derivation: prose, equations and claims in reading order."""
 
+    number: str
     title: str
-    text: str
-    equations: tuple[Equation, ...] = field(default=())
-    claims: tuple[Claim, ...] = field(default=())
+    parts: list[str | Equation | Claim] = field(default_factory=list)
+
+    @property
+    def equations(self) -> tuple[Equation, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Equation))
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Claim))
 
 
-@dataclass(frozen=True)
+class Outcome(NamedTuple):
+    """A claim that held."""
+
+    claim: Claim
+    numbers: str
+    seconds: float
+
+
 class Derivation:
-    """Steps in the order in which they follow from each other."""
+    """A chapter that is told step by step.
 
-    name: str
-    title: str
-    steps: tuple[Step, ...]
+    Attributes:
+        number, name: from the name of the script, 4 and "fresh-tasks" for "04_fresh_tasks.py".
+        title: one line.
+        needs: names of the chapters to read before.
+        symbols: LaTeX -> meaning, of the symbols that only this chapter has (`notation` holds the others).
+        steps: in reading order.
+    """
 
-    def check(self) -> tuple[str, ...]:
-        """Run every claim; returns the statements that were checked.
+    def __init__(
+        self, path: str, title: str, needs: Sequence[str] = (), symbols: Mapping[str, str] | None = None
+    ) -> None:
+        self.number, self.name = number_and_name(path)
+        self.title = title
+        self.needs = tuple(needs)
+        self.symbols = dict(symbols or {})
+        self.steps: list[Step] = []
+        self._equations = 0
+
+    # Telling: each call adds to the step that was begun last.
+
+    def step(self, title: str, text: str) -> None:
+        """Begin a step."""
+        self.steps.append(Step(f"{self.number}.{len(self.steps) + 1}", title, [text]))
+
+    def text(self, text: str) -> None:
+        """Go on with prose."""
+        self.steps[-1].parts.append(text)
+
+    def equation(self, left: str, right: Any, label: str = "") -> None:
+        """Show `left` = `right`, numbered.
+
+        Raises:
+            ValueError: for a label that there is already.
+        """
+        if label and label in self.labels:
+            raise ValueError(f"two equations are labelled {label}")
+        self._equations += 1
+        self.steps[-1].parts.append(Equation(left, right, f"{self.number}.{self._equations}", label))
+
+    def claim(self, statement: str, how: How) -> Callable[[Callable[[], bool | Found]], Callable[[], bool | Found]]:
+        """Decorator: the function says whether the statement holds."""
+
+        def added(check: Callable[[], bool | Found]) -> Callable[[], bool | Found]:
+            self.steps[-1].parts.append(Claim(statement, check, how))
+            return check
+
+        return added
+
+    # What has been told.
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Number of each labelled equation."""
+        return {e.label: e.number for step in self.steps for e in step.equations if e.label}
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        return tuple(claim for step in self.steps for claim in step.claims)
+
+    def outcomes(self, long: bool = False) -> Iterator[Outcome]:
+        """Run the claims one after another; those that take long only if asked for.
 
         Raises:
             FailedClaim: at the first claim that does not hold, with its statement.
         """
-        checked = []
         for step in self.steps:
             for claim in step.claims:
-                try:
-                    holds = bool(claim.check())
-                except Exception as error:
-                    raise FailedClaim(self.name, step.title, claim.statement) from error
-                if not holds:
-                    raise FailedClaim(self.name, step.title, claim.statement)
-                checked.append(claim.statement)
-        return tuple(checked)
+                if long or not claim.how.long:
+                    yield self.verify(step, claim)
 
-    def render(self, format: str = "text") -> str:
-        """The derivation as "text", "markdown" (MyST) or "latex" (a complete article).
+    def verify(self, step: Step, claim: Claim) -> Outcome:
+        """Run one claim.
 
         Raises:
-            ParameterError: for another format.
+            FailedClaim: it does not hold, or its check raised an exception.
         """
-        if format not in FORMATS:
-            raise ParameterError("format", format, f"must be one of {', '.join(FORMATS)}")
-        return {"text": _text, "markdown": _markdown, "latex": _latex}[format](self)
+        start = time.perf_counter()
+        try:
+            found = claim.check()
+        except Exception as error:
+            raise FailedClaim(self.name, step.title, claim.statement) from error
+        holds, numbers = found if isinstance(found, Found) else (found, "")
+        if not holds:
+            raise FailedClaim(self.name, step.title, claim.statement, numbers)
+        return Outcome(claim, numbers, time.perf_counter() - start)
 
-
-class _Latex(LatexPrinter):
-    def _print_Symbol(self, expr: sp.Symbol, style: str = "plain") -> str:
-        if expr in NAMES:
-            return NAMES[expr]
-        for pattern, write in _PATTERNS:
-            if found := pattern.match(expr.name):
-                return write(found)
-        return super()._print_Symbol(expr)
-
-
-def latex(expression: Any) -> str:
-    """LaTeX of an expression, with the theory's names of its symbols."""
-    return _Latex({"fold_short_frac": False, "ln_notation": False}).doprint(expression)
-
-
-@dataclass(frozen=True)
-class _Notation:
-    """How sums, products and averages are written when they are split over lines."""
-
-    write: Callable[[Any], str]
-    times: str
-    average: tuple[str, str]
-    bracket: tuple[str, str]
-    log: tuple[str, str]
-
-
-_PLAIN_TEXT = _Notation(sp.sstr, "*", ("<", ">"), ("(", ")"), ("log(", ")"))
-_LATEX = _Notation(
-    latex,
-    r"\, ",
-    (r"\Bigl\langle ", r"\Bigr\rangle"),
-    (r"\Bigl(", r"\Bigr)"),
-    (r"\log \Bigl(", r"\Bigr)"),
-)
-
-Line = tuple[int, str]
-"""Depth of indentation, and what is written there."""
-
-
-def _fits(expression: Any, width: int) -> bool:
-    return len(sp.sstr(expression)) <= width
-
-
-def _wrapped(opening: str, inner: Any, closing: str, notation: _Notation, width: int) -> list[Line]:
-    lines = [(depth + 1, line) for depth, line in _lines(inner, notation, width - 4)]
-    return [(0, opening), *lines, (0, closing)]
-
-
-def _lines(expression: Any, notation: _Notation, width: int) -> list[Line]:
-    """`expression` on as many lines as it needs: split at sums, inside averages, logarithms and products."""
-    if _fits(expression, width) or isinstance(expression, sp.MatrixBase):
-        return [(0, notation.write(expression))]
-    if isinstance(expression, sp.Piecewise) and notation is _PLAIN_TEXT:
-        branches = [
-            (sp.sstr(value), "otherwise" if condition == sp.true else f"if {sp.sstr(condition)}")
-            for value, condition in expression.args
-        ]
-        return [(0, f"{value}  {condition}") for value, condition in branches]
-    if isinstance(expression, Average):
-        return _wrapped(notation.average[0], expression.integrand, notation.average[1], notation, width)
-    if isinstance(expression, sp.log):
-        return _wrapped(notation.log[0], expression.args[0], notation.log[1], notation, width)
-    if isinstance(expression, sp.Add):
-        return _sum_lines(expression, notation, width)
-    if isinstance(expression, sp.Mul):
-        long = max(expression.args, key=lambda factor: len(sp.sstr(factor)))
-        outer = expression / long
-        if isinstance(long, Average | sp.log | sp.Add) and _fits(outer, width // 2) and outer != -1:
-            inner = _lines(long, notation, width)
-            if isinstance(long, sp.Add):
-                inner = _wrapped(notation.bracket[0], long, notation.bracket[1], notation, width)
-            (depth, first), *rest = inner
-            return [(depth, f"{notation.write(outer)}{notation.times}{first}"), *rest]
-    return [(0, notation.write(expression))]
-
-
-def _sum_lines(total: sp.Add, notation: _Notation, width: int) -> list[Line]:
-    lines: list[Line] = []
-    room = 0
-    for position, term in enumerate(total.as_ordered_terms()):
-        negative = term.could_extract_minus_sign()
-        sign = "- " if negative else "+ " if position else ""
-        body = -term if negative else term
-        size = len(sp.sstr(body)) + 3
-        (depth, first), *rest = _lines(body, notation, width - 2)
-        if not rest and size <= room:
-            previous_depth, previous = lines[-1]
-            lines[-1] = (previous_depth, f"{previous} {sign}{first}")
-            room -= size
-        else:
-            lines += [(depth, f"{sign}{first}"), *rest]
-            room = 0 if rest else width - size
-    return lines
-
-
-_TO_PLAIN = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\tilde ?\{?\\beta\}?", "beta_tilde"),
-        (r"\\tilde ?\{?(\w)\}?", r"\1~"),
-        (r"\\hat ?\{?(\w)\}?", r"\1^"),
-        (r"\\(?:mathrm|text|mathbf)\{([^{}]*)\}", r"\1"),
-        (r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)"),
-        (r"\\sqrt ?(\w)", r"sqrt(\1)"),
-        (r"\\[td]?frac\{(\w+)\}\{(\w+)\}", r"\1/\2"),
-        (r"\\[td]?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)"),
-        (r"\\langle ?", "<"),
-        (r" ?\\rangle", ">"),
-        (r"\\partial ", "d"),
-        (r"\\to\b", "->"),
-        (r"\\infty", "infinity"),
-        (r"\\cdot", "."),
-        (r"\\times", "x"),
-        (r"\\neq?\b", "!="),
-        (r"\\ge\b", ">="),
-        (r"\\le\b", "<="),
-        (r"\\sim\b", "~"),
-        (r"\\ell\b", "l"),
-        (r"\\(?:left|right|Bigl|Bigr|bigl|bigr)\b", ""),
-        (r"\\[,;!]|\\q?quad", " "),
-        (r"\\([A-Za-z]+)", r"\1"),
-        (r"\\([{}%&_|])", r"\1"),
-        (r"\{([^{}]*)\}", r"\1"),
-        (r"\{([^{}]*)\}", r"\1"),
-        (r"  +", " "),
-    )
-)
-
-
-def plain(source: str) -> str:
-    """LaTeX prose or mathematics in plain characters, for a terminal."""
-
-    def plain_math(mathematics: str) -> str:
-        for pattern, replacement in _TO_PLAIN:
-            mathematics = pattern.sub(replacement, mathematics)
-        return mathematics
-
-    if "$" not in source:
-        return plain_math(source) if "\\" in source or "{" in source else source
-    parts = source.split("$")
-    return "".join(plain_math(part) if i % 2 else part for i, part in enumerate(parts))
-
-
-def _paragraphs(text: str) -> list[str]:
-    return [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text.strip())]
-
-
-def _text_equation(equation: Equation) -> str:
-    left = plain(equation.left) if isinstance(equation.left, str) else sp.sstr(equation.left)
-    if isinstance(equation.right, sp.MatrixBase):
-        rows, columns = equation.right.shape
-        entries = ((i, j) for i in range(rows) for j in range(columns))
-        return "\n".join(_text_equation(Equation(f"{left} [{i}, {j}]", equation.right[i, j])) for i, j in entries)
-    lines = _lines(equation.right, _PLAIN_TEXT, WIDTH - 12)
-    if len(lines) == 1 and len(left) + len(lines[0][1]) < WIDTH - 8:
-        return f"    {left} = {lines[0][1]}"
-    return "\n".join([f"    {left} =", *(" " * (8 + 4 * depth) + line for depth, line in lines)])
-
-
-def _text(derivation: Derivation) -> str:
-    title = plain(derivation.title)
-    out = [title, "=" * len(title)]
-    for number, step in enumerate(derivation.steps, 1):
-        heading = f"{number}. {plain(step.title)}"
-        out += ["", heading, "-" * len(heading)]
-        for paragraph in _paragraphs(step.text):
-            out += ["", textwrap.fill(plain(paragraph), WIDTH, break_on_hyphens=False)]
-        for equation in step.equations:
-            out += ["", _text_equation(equation)]
-        if step.claims:
-            out += ["", "Checked:"]
-        for claim in step.claims:
-            wrapped = textwrap.fill(plain(claim.statement), WIDTH - 4, break_on_hyphens=False)
-            out.append(textwrap.indent(wrapped, "    ").replace("    ", "  - ", 1))
-    return "\n".join(out) + "\n"
-
-
-def _latex_equation(equation: Equation) -> str:
-    """The inside of a displayed equation."""
-    left = equation.left if isinstance(equation.left, str) else latex(equation.left)
-    lines = _lines(equation.right, _LATEX, WIDTH)
-    if len(lines) == 1:
-        return f"{left} = {lines[0][1]}"
-    body = (r" \\" + "\n").join(r"&\quad" + r"\quad" * depth + " " + line for depth, line in lines)
-    return "\\begin{aligned}\n" + f"&{left} = \\\\\n{body}\n" + "\\end{aligned}"
-
-
-def _markdown(derivation: Derivation) -> str:
-    out = [f"# {derivation.title}"]
-    for number, step in enumerate(derivation.steps, 1):
-        out += ["", f"## {number}. {step.title}"]
-        for paragraph in _paragraphs(step.text):
-            out += ["", paragraph]
-        for equation in step.equations:
-            out += ["", "$$", _latex_equation(equation), "$$"]
-        if step.claims:
-            out += ["", "Checked:", ""]
-        out += [f"- {' '.join(claim.statement.split())}" for claim in step.claims]
-    return "\n".join(out) + "\n"
-
-
-_PREAMBLE = r"""\documentclass[11pt]{article}
-\usepackage[T1]{fontenc}
-\usepackage[a4paper,margin=2cm]{geometry}
-\usepackage{amsmath,amssymb}
-\allowdisplaybreaks
-"""
-
-
-def _escaped(prose: str) -> str:
-    """Prose with the special characters outside mathematics escaped."""
-    parts = prose.split("$")
-    return "$".join(part if i % 2 else re.sub(r"(?<!\\)([%&#_])", r"\\\1", part) for i, part in enumerate(parts))
-
-
-def _latex(derivation: Derivation) -> str:
-    out = [_PREAMBLE + rf"\title{{{_escaped(derivation.title)}}}", r"\date{}", r"\begin{document}", r"\maketitle"]
-    for step in derivation.steps:
-        out += ["", rf"\section{{{_escaped(step.title)}}}"]
-        for paragraph in _paragraphs(step.text):
-            out += ["", _escaped(paragraph)]
-        for equation in step.equations:
-            out += [r"\begin{equation*}", _latex_equation(equation), r"\end{equation*}"]
-        if step.claims:
-            out += ["", r"\paragraph{Checked.}", r"\begin{itemize}"]
-            out += [rf"\item {_escaped(' '.join(claim.statement.split()))}" for claim in step.claims]
-            out += [r"\end{itemize}"]
-    return "\n".join([*out, "", r"\end{document}", ""])
+    def check(self, long: bool = False) -> tuple[str, ...]:
+        """Run the claims; returns the statements that were checked. Raises as `outcomes`."""
+        return tuple(outcome.claim.statement for outcome in self.outcomes(long))

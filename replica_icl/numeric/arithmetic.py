@@ -29,6 +29,7 @@ class NumpyArithmetic:
     log = staticmethod(np.log)
     sqrt = staticmethod(np.sqrt)
     absolute = staticmethod(np.abs)
+    atan2 = staticmethod(np.arctan2)
     power = staticmethod(_power)
     matmul = staticmethod(np.matmul)
     inverse = staticmethod(np.linalg.inv)
@@ -66,6 +67,7 @@ class MpmathArithmetic:
         self.log = self.context.log
         self.sqrt = self.context.sqrt
         self.absolute = self.context.fabs
+        self.atan2 = self.context.atan2
         self.pi = +self.context.pi
 
     power = staticmethod(_power)

@@ -6,7 +6,7 @@ n -> 0, its curvature for the stability matrix, and what is observed in it. Orde
 itself, such as the conjugate fields of the overlaps under a prior that has no closed form in the overlaps, are its
 `conjugates`: the free entropy is stationary in them like in the overlaps.
 
-Variants: `model.priors`, `model.losses`. Source: the derivation itself (derivations/02 and 03).
+Variants: `model.priors`, `model.losses`. Source: derivations/, "replicated-action" and "fresh-tasks".
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ function of the stability matrix I - X, and has three parts:
 
 Every part is a sum over eigenvalues of the replica matrices. There are n - 1 equal ones, and one that also carries what
 the replicas share; so that as n -> 0 a function phi of one replica's fluctuations becomes phi and its derivative along
-the shared part. `narration.fresh_tasks_next_order` checks it against exact moments and Wishart determinants,
-derivations/09 against simulation.
+the shared part. The chapters "next-order" and "next-order-seen" of derivations/ derive each part and check it against
+exact moments, Wishart determinants and simulation.
 """
 
 from __future__ import annotations

@@ -15,5 +15,7 @@ THEORIES = (
     "prior_ridge",
     "prompt_fields",
     "sample_spread",
+    "marchenko_pastur",
+    "gradient_flow",
 )
 """Names of the modules with programs."""

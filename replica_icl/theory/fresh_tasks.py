@@ -36,7 +36,7 @@ SIDES = Axis("SIDES", ("left", "size"))
 EXTRA_PAIRINGS = sp.Matrix([[6, 6], [6, 0]])
 """Pairings of (s . s')^4 beyond the three of a Gaussian vector, per pair of weight blocks (tokens, last row): s is the
 product of a context and a query, whose entries pair on their own, 3 x 3 - 3; the last entry of a context is one number,
-1 x 3 - 3. Counted from moments by `narration.fresh_tasks_next_order`."""
+1 x 3 - 3. Counted from moments by the chapter "next-order"."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 What a training prompt's context says depends on the spectrum of the task covariance R_K. Weights that act on
 eigendirections of the same eigenvalue r form a class: a share p of the D eigenvalues with order parameters m, q, V of
 its own. The ensemble states those classes; for the continuum the sums over classes become averages over the spectral
-law (`task_spectrum`). Results are compared with arXiv:2405.11751 by derivations/08 and by tests.
+law (`task_spectrum`). Results are compared with arXiv:2405.11751 by the chapter "task-diversity" and by tests.
 """
 
 from __future__ import annotations

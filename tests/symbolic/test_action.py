@@ -5,7 +5,7 @@ import sympy as sp
 
 from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.model.priors.ridge import GaussianPrior
-from replica_icl.narration.common import agree
+from replica_icl.narration.checks import agree
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.action import WeightBlock, shell_entropy
 from replica_icl.symbolic.averages import Average

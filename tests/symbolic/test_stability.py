@@ -3,7 +3,7 @@
 import pytest
 import sympy as sp
 
-from replica_icl.narration.common import agree
+from replica_icl.narration.checks import agree
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
 from replica_icl.symbolic.stability import replicon_direction, replicon_matrix, smallest_eigenvalue

@@ -4,7 +4,7 @@ import pytest
 import sympy as sp
 
 from replica_icl.model.attention.merged import prediction, residual_covariance
-from replica_icl.narration.common import agree
+from replica_icl.narration.checks import agree
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
 from replica_icl.theory.fresh_tasks import (

@@ -306,11 +306,7 @@ class TokenSpectrum:
 
 
 def token_density(D: int, N: int, x: ArrayLike) -> TokenSpectrum:
-    """The Marchenko-Pastur law of ratio g = D / N, the limit at fixed ratio (Li et al., Fig. S5).
-
-    Between its edges a, b the density is sqrt((b - x) (x - a)) / (2 pi g x), and its integral from a is elementary:
-    [sqrt((b - x) (x - a)) + (a + b) / 2 arcsin((2 x - a - b) / (b - a))
-    - sqrt(a b) arcsin(((a + b) x - 2 a b) / (x (b - a)))] / (2 pi g) + [(a + b) / 2 - sqrt(a b)] / (4 g).
+    """The Marchenko-Pastur law of X X^T / N (`theory.marchenko_pastur`), the limit at fixed N / D (Li et al., Fig. S5).
 
     Raises:
         ParameterError: for D or N below 1, or x not one-dimensional.
@@ -319,17 +315,12 @@ def token_density(D: int, N: int, x: ArrayLike) -> TokenSpectrum:
     points = np.atleast_1d(np.asarray(x, dtype=float))
     if points.ndim != 1 or np.isnan(points).any():
         raise ParameterError("x", x, "must be numbers, in one dimension")
-    ratio = D / N
-    low, high = (1 - math.sqrt(ratio)) ** 2, (1 + math.sqrt(ratio)) ** 2
-    centre, product = 1 + ratio, abs(1 - ratio)  # (a + b) / 2 and sqrt(a b)
-    inside = np.clip(points, low, high)
-    root = np.sqrt((high - inside) * (inside - low))
-    positive = np.where(inside > 0, inside, 1.0)
-    outer = np.arcsin(np.clip(2 * (inside - centre) / (high - low), -1, 1))
-    inner = np.arcsin(np.clip(2 * (centre * inside - product**2) / (positive * (high - low)), -1, 1))
-    grown = (root + centre * outer - product * inner) / (2 * np.pi * ratio) + (centre - product) / (4 * ratio)
-    zero_weight = max(0.0, 1 - 1 / ratio)
-    cdf = np.where(points >= 0, zero_weight + grown, 0.0)
+    law, kappa = LINEAR_ATTENTION.marchenko_pastur, N / D
+    low, high = law.edges(NUMPY, kappa=kappa)
     within = (points > low) & (points < high)
-    density = np.where(within, root / (2 * np.pi * ratio * positive), 0.0)
-    return TokenSpectrum(points, density, cdf, zero_weight, (low, high))
+    inside = np.clip(points, low, high)
+    with np.errstate(divide="ignore", invalid="ignore"):  # the density at zero, which is not used
+        found = law.law(NUMPY, below=inside - low, above=high - inside, x_low=low, kappa=kappa)
+    zero_weight = max(0.0, 1 - kappa)
+    cdf = np.where(points >= 0, zero_weight + found.distribution, 0.0)
+    return TokenSpectrum(points, np.where(within, found.density, 0.0), cdf, zero_weight, (low, high))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from replica_icl import Setting
 from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
-from replica_icl.narration.fresh_tasks import agree
+from replica_icl.narration.checks import agree
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.questions import spectrum
 from replica_icl.numeric.questions.spectrum import hessian_cdf, hessian_density, token_density

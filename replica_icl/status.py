@@ -17,3 +17,5 @@ class Status(IntEnum):
     """A root, but not a physical one: V <= 0, q < m^2 or a negative stability eigenvalue."""
     SINGULAR = 4
     """A point where the saddle does not exist, e.g. ridge 0 at alpha = 1 where e_icl diverges."""
+    QUADRATURE = 5
+    """Solved, but two rules for the averages over prompts differ by more than the accuracy that was asked for."""

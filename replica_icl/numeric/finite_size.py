@@ -28,6 +28,8 @@ Array = NDArray[np.floating[Any]]
 
 TOLERANCE = 1e-11
 """Largest relative imbalance of the saddle-point equations that counts as solved."""
+STEEPEST = 1e20
+"""Rules reach no further towards small norms: at D = N = 2 down to ridges of 1e-20."""
 ESTIMATED = ("e_icl", "train_error", "m", "q")
 """Observables whose accuracy is asked for and checked, and that come with an estimate of the theory's own error."""
 THERMAL = ("V", "V_u", "e_gibbs", "train_gibbs", "log_Z", "entropy")
@@ -47,35 +49,58 @@ def _steepest(points: Points, saddle: dict[str, Array]) -> float:
     """Largest b T |c|^2 V + b T l^2 V_u at the mean prompt, in units of the 1 that it stands beside."""
     a = 1 + (points.D + 1 + points.noise * points.D) / points.N
     chi = saddle["v"] * a + saddle["v_u"] * (1 + points.noise) ** 2
-    chi = np.where(points.c[:, 0] > 0, chi, 1e4)  # without a ridge: 1/x and 1/x^2 themselves, at no scale
-    return min(float(np.max(chi[np.isfinite(chi)], initial=1.0)), 1e12)  # where the saddle runs away, no further
+    chi = np.where(points.c[:, 0] > 0, chi, STEEPEST)  # without a ridge: 1/x itself, at no scale
+    return min(float(np.max(chi[np.isfinite(chi)], initial=1.0)), STEEPEST)
 
 
 def _solve_group(model: Model, settings: Sequence[Setting], ridges: Array, tolerance: float) -> dict[str, Array]:
-    """All points of one prompt law: a start from the mean prompt, a coarse rule, the rule asked for, and its check."""
+    """All points of one prompt law: a start from the mean prompt, the rule asked for, its check, finer where it fails.
+
+    The rules do not depend on the points but through the decades that they reach towards small norms, so that all
+    ridges, numbers of prompts and temperatures of a law share them, in one call or in many.
+    """
+    found = {name: np.full(len(settings), np.nan) for name in FOUND}
     points = Points.of(settings, ridges)
     law = (model, points.D, points.N, points.noise)
     with np.errstate(all="ignore"):
-        ceiling = points.D / (points.P * np.maximum(points.field, 1e-300))
-        logs = np.log(np.minimum(ceiling, points.D**2 / points.P))
-        start = np.concatenate([logs, logs - np.log(points.D)], axis=1)
-        start, _ = newton(model, points, mean_prompt(*law), start)
-        start = np.where(np.isfinite(start), start, 0.0)
-        steepest = _steepest(points, saddle_point(model, points, prompt_nodes(*law, 1e-2), start))
-        rule = tolerance / 3
-        for _ in range(3):
+        start = _start(model, points)
+        steepest = _steepest(points, dict(zip(("v", "v_u"), np.exp(start).T, strict=True)))
+        rule, unsolved = tolerance / 3, np.arange(len(settings))
+        for last in (False, False, True):
+            part = points.take(unsolved)
             nodes = prompt_nodes(*law, rule, steepest)
-            saddle = saddle_point(model, points, nodes, start)
-            saddle["quadrature_error"] = _difference(
-                saddle, saddle_point(model, points, prompt_nodes(*law, rule, steepest, check=True), saddle["logs"])
-            )
-            if not np.any(saddle["quadrature_error"] > tolerance):
+            saddle = saddle_point(model, part, nodes, start[unsolved])
+            needed = _steepest(part, saddle)
+            if needed > steepest and (further := prompt_nodes(*law, rule, needed)) is not nodes:
+                nodes, steepest = further, needed
+                saddle = saddle_point(model, part, nodes, saddle["logs"])
+            check = prompt_nodes(*law, rule, steepest, check=True)
+            error = _difference(saddle, saddle_point(model, part, check, saddle["logs"], limit=1))
+            saddle["quadrature_error"] = error
+            done = np.flatnonzero(~(error > tolerance) | last)
+            if done.size:
+                solved = {name: value[done] for name, value in saddle.items()}
+                index = unsolved[done]
+                chosen = [settings[i] for i in index]
+                solved |= _thermal(model, chosen, ridges[index], nodes, solved)
+                solved |= _next_order(model, chosen, points.take(index), nodes, solved)
+                solved |= _theory_error(points, solved)
+                for name in FOUND:
+                    found[name][index] = solved[name]
+            unsolved = np.delete(unsolved, done)
+            if not unsolved.size:
                 break
             rule /= 30
-            steepest = max(steepest, _steepest(points, saddle))
-        saddle |= _thermal(model, settings, ridges, nodes, saddle)
-        saddle |= _next_order(model, settings, points, nodes, saddle)
-        return saddle | _theory_error(points, saddle)
+        return found
+
+
+def _start(model: Model, points: Points) -> Array:
+    """(log V, log V_u) at the mean prompt, shape (points, 2)."""
+    ceiling = points.D / (points.P * np.maximum(points.field, 1e-300))
+    logs = np.log(np.minimum(ceiling, points.D**2 / points.P))
+    start = np.concatenate([logs, logs - np.log(points.D)], axis=1)
+    start, _ = newton(model, points, mean_prompt(model, points.D, points.N, points.noise), start)
+    return np.where(np.isfinite(start), start, 0.0)
 
 
 def _next_order(
@@ -191,7 +216,7 @@ def solve_finite_size(
             values[name][members] = found[name]
     residual, inaccuracy = values.pop("residual"), values.pop("quadrature_error")
     status = classify(values, residual, singular, TOLERANCE)
-    status = np.where((status == Status.CONVERGED) & ~(inaccuracy <= tolerance), Status.MAX_ITERATIONS, status)
+    status = np.where((status == Status.CONVERGED) & ~(inaccuracy <= tolerance), Status.QUADRATURE, status)
     iterations = np.nan_to_num(values.pop("iterations")).astype(int)
     theory_error = {name: values.pop(f"error_{name}") for name in ESTIMATED}
     following = {name: values.pop(f"next_{name}") for name in VALUES}

@@ -24,7 +24,7 @@ from replica_icl.setting import Setting
 Array = NDArray[np.floating[Any]]
 
 MAX_ITERATIONS = 100
-ELEMENTS = 1 << 15
+ELEMENTS = 1 << 14
 """Elements of an intermediate array: points are solved in groups of ELEMENTS / nodes, so that these stay in cache."""
 LARGEST_STEP = 3.0
 """Newton steps in log V are cut to this length."""
@@ -130,19 +130,26 @@ def chunks(count: int, nodes: PromptNodes, elements: int = ELEMENTS) -> list[sli
     return [slice(i, i + size) for i in range(0, count, size)]
 
 
-def saddle_point(model: Model, points: Points, nodes: PromptNodes, logs: Array) -> dict[str, Array]:
-    """Newton from `logs` on these nodes, then m, q, u, observables and the residual of all five equations."""
+def saddle_point(
+    model: Model, points: Points, nodes: PromptNodes, logs: Array, limit: int = MAX_ITERATIONS
+) -> dict[str, Array]:
+    """Newton from `logs` on these nodes, then m, q, u, observables and the residual of all five equations.
+
+    Args:
+        limit: largest number of iterations; after a single one, from the saddle point on other nodes, the values are
+            right to the square of their difference, and no residual is computed.
+    """
     results: dict[str, list[Any]] = defaultdict(list)
     for piece in chunks(len(logs), nodes):
         part = points.take(piece)
-        solved, iterations = newton(model, part, nodes, logs[piece])
+        solved, iterations = newton(model, part, nodes, logs[piece], limit)
         V, V_u = np.exp(solved[:, :1]), np.exp(solved[:, 1:])
         given = {"V": V, "V_u": V_u, **part.sizes, "rho": part.noise}
         found = model.fresh_tasks.order_parameters(NUMPY, nodes.average, **given)
-        balances = model.fresh_tasks.stationarity(
-            NUMPY, nodes.average, m=found.m, q=found.q, u=found.u, **given
-        ).balances
-        values = found._asdict() | {"v": V, "v_u": V_u, "residual": imbalance(balances)}
+        values = found._asdict() | {"v": V, "v_u": V_u}
+        if limit > 1:
+            out = model.fresh_tasks.stationarity(NUMPY, nodes.average, m=found.m, q=found.q, u=found.u, **given)
+            values["residual"] = imbalance(out.balances)
         for name, value in values.items():
             results[name].append(np.broadcast_to(value, V.shape)[:, 0])
         results["logs"].append(solved)

@@ -17,6 +17,7 @@ from replica_icl.model.attention.merged import Attention, ResidualCovariance, li
 from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.model.priors.ridge import GaussianPrior
 from replica_icl.model.prompts import gaussian as prompt_law
+from replica_icl.model.prompts import gaussian_context as prompt_law_by_context
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.action import WeightBlock
 from replica_icl.symbolic.averages import Average, expand_averages, split_averages
@@ -239,7 +240,16 @@ def programs(attention: Attention | None = None) -> tuple[Program, ...]:
         outputs={"e_icl": expand_averages(test_error).replace(lambda e: isinstance(e, Average), _exact_mean)},
     )
     first = _next_order(response)
-    return (*prompt_law.programs(), fluctuations, order_parameters, stationarity, thermal, transfer, first)
+    return (
+        *prompt_law.programs(),
+        *prompt_law_by_context.programs(),
+        fluctuations,
+        order_parameters,
+        stationarity,
+        thermal,
+        transfer,
+        first,
+    )
 
 
 def _next_order(response: FreshTasks) -> Program:

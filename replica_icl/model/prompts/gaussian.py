@@ -38,25 +38,31 @@ class PromptLaw:
     gaussians: tuple[sp.Symbol, ...]
     scalars: Mapping[sp.Symbol, sp.Expr]
 
-    def highest_power(self, factor: sp.Symbol) -> sp.Expr:
-        """Highest power of `factor` in T |c|^2."""
-        terms = sp.Add.make_args(sp.expand(self.scalars[s.query_norm] * self.scalars[s.context_norm]))
+    def highest_power(self, factor: sp.Symbol, expression: sp.Expr) -> sp.Expr:
+        """Highest power of `factor` in an expression in the factors."""
+        terms = sp.Add.make_args(sp.expand(expression))
         return max(term.as_powers_dict().get(factor, sp.S.Zero) for term in terms)
+
+    def mean_over(self, expression: sp.Expr, factors: tuple[sp.Symbol, ...]) -> sp.Expr:
+        """Exact average over some of the factors of an expression in all of them, a polynomial in those."""
+        normal = [factor for factor in factors if factor in self.gaussians]
+        total = sp.S.Zero
+        for term in sp.Add.make_args(sp.expand(expression)):
+            powers = term.as_powers_dict()
+            if any(powers.get(factor, 0) % 2 for factor in normal):
+                continue
+            value = term.subs(dict.fromkeys(factors, 1))
+            value *= sp.prod([sp.factorial2(powers.get(factor, 0) - 1) for factor in normal])
+            for factor in (x for x in factors if x in self.chi_squares):
+                dof = self.chi_squares[factor]
+                value *= sp.prod([(dof + 2 * i) / dof for i in range(powers.get(factor, 0))])
+            total += value
+        return total
 
     def moment(self, expression: sp.Expr) -> sp.Expr:
         """Exact average of a polynomial in the scalars, a rational function of D, N and rho."""
-        in_factors = sp.expand(expression.subs(self.scalars, simultaneous=True))
-        total = sp.S.Zero
-        for term in sp.Add.make_args(in_factors):
-            powers = term.as_powers_dict()
-            gaussian = [powers.get(factor, 0) for factor in self.gaussians]
-            if any(power % 2 for power in gaussian):
-                continue
-            value = sp.prod([sp.factorial2(power - 1) for power in gaussian])
-            for factor, dof in self.chi_squares.items():
-                value *= sp.prod([(dof + 2 * i) / dof for i in range(powers.get(factor, 0))])
-            total += value * term.subs(dict.fromkeys([*self.chi_squares, *self.gaussians], 1))
-        return sp.factor(total)
+        in_factors = expression.subs(self.scalars, simultaneous=True)
+        return sp.factor(self.mean_over(in_factors, (*self.chi_squares, *self.gaussians)))
 
 
 def fresh_task_prompts() -> PromptLaw:
@@ -90,7 +96,10 @@ def programs() -> tuple[Program, ...]:
             name="powers",
             summary="Highest power of each chi-square factor in T |c|^2, what the integrands of the theory depend on.",
             arguments=(),
-            outputs={factor.name: law.highest_power(factor) for factor in law.chi_squares},
+            outputs={
+                factor.name: law.highest_power(factor, law.scalars[s.query_norm] * law.scalars[s.context_norm])
+                for factor in law.chi_squares
+            },
         ),
         Program(
             name="scalars",

@@ -52,41 +52,52 @@ def trapezoid_normal(step: float, reach: float) -> Rule:
     return _frozen(nodes, weights / weights.sum())
 
 
+def log_density(dof: float, t: Array) -> Array:
+    """Logarithm of the density of t = log x for x = chi2_dof / dof: half^half / Gamma(half) exp(half (t - e^t))."""
+    half = dof / 2
+    peak: float = half * (math.log(half) - 1) - gammaln(half)
+    return peak + half * (t - np.expm1(t))
+
+
 @cache
 def trapezoid_chi_square(dof: float, step: float, missed: float, highest: int = 0, steepest: float = 1.0) -> Rule:
     """Trapezoid rule in t = log x for x = chi2_dof / dof.
 
     Args:
-        dof: degrees of freedom > 0.
+        dof: degrees of freedom; 0 is what does not occur, and has one node.
         step: in t, see `safe_step`.
         missed: log of what may be left out in each tail, relative to the whole, e.g. -40.
-        highest: the integrands grow at most like x^highest to the right and like x^-highest to the left.
+        highest: the integrands grow at most like x^highest to the right and like x^-highest to the left, or with an
+            exponent that is less by a multiple of two.
         steepest: to the left they grow by steepest^2 and no more, like 1 / (1 + steepest x)^2.
     """
+    if dof == 0:
+        return _frozen(np.ones(1), np.ones(1))
     half = dof / 2
-    peak = half * (math.log(half) - 1) - gammaln(half)
+    peak = float(log_density(dof, np.zeros(())))
     growth = 2 * math.log(max(steepest, 1.0))
 
-    def log_density(t: Array | float) -> Array:
-        """Density of t: half^half / Gamma(half) exp(half (t - e^t)), from its peak at t = 0."""
-        return peak + half * (t - np.expm1(t))
+    def left_end(power: int) -> int:
+        """Where the left tail ends for integrands that grow like x^-power, walking outwards from the largest one."""
 
-    def log_grown(t: float) -> float:
-        """The density times what an integrand may have grown by at t < 0."""
-        return float(log_density(t)) + min(growth, -highest * t)
+        def log_grown(t: float) -> float:
+            return float(log_density(dof, np.asarray(t))) + min(growth, -power * t)
 
-    # Left tail: the mass below t is about exp(log_density(t)) / half. Walk outwards from the largest contribution: the
-    # mode at t = 0, or with few degrees of freedom the place where the growth ends.
-    turn = -growth / highest if highest else 0.0
-    left = math.floor(turn / step) if log_grown(turn) > peak else 0
-    largest = max(log_grown(turn), peak)
-    while log_grown(step * left) - math.log(half) > missed + max(largest, 0.0):
-        left -= 1
+        # The mass below t is about exp(log_density(t)) / half. The largest contribution is at the mode, t = 0, or with
+        # few degrees of freedom where the growth ends.
+        turn = -growth / power if power else 0.0
+        left = math.floor(turn / step) if log_grown(turn) > peak else 0
+        largest = max(log_grown(turn), peak, 0.0)
+        while log_grown(step * left) - math.log(half) > missed + largest:
+            left -= 1
+        return left
+
+    left = min(left_end(power) for power in range(highest % 2, highest + 1, 2))
     right = 0
-    while log_density(step * right) + highest * step * right > missed:
+    while float(log_density(dof, np.asarray(step * right))) + highest * step * right > missed:
         right += 1
     t = step * np.arange(left, right + 1)
-    weights = np.exp(log_density(t) - log_density(t).max())
+    weights = np.exp(log_density(dof, t) - peak)
     return _frozen(np.exp(t), weights / weights.sum())
 
 
@@ -116,21 +127,28 @@ def chi_square_rule(dof: float, tolerance: float, steepest: float, power: int = 
     """The cheapest rule for x = chi2_dof / dof that integrates the theory's integrands to `tolerance`.
 
     With z = x^j, j up to `power`, the integrands are products of z and s = 1 / (1 + B z), B anywhere up to `steepest`.
-    The Gauss order is raised until it agrees with a fine trapezoid rule on all of them; where the trapezoid rule needs
+    The Gauss order is the least that agrees with a fine trapezoid rule on all of them; where the trapezoid rule needs
     no more nodes, or with gauss=False, it is taken.
     """
-    decades = max(0, math.ceil(math.log10(max(steepest, 1.0))))
+    if dof == 0:
+        return trapezoid_chi_square(dof, 1.0, 0.0)
     missed, step = math.log(tolerance), safe_step(dof, tolerance, power)
-    trapezoid = trapezoid_chi_square(dof, step, missed - 3, 2 * power, 10.0**decades)
+    trapezoid = trapezoid_chi_square(dof, step, missed - 3, 2 * power, steepest)
     if not gauss:
         return trapezoid
-    slopes = 10.0 ** np.arange(-2, decades + 1)
-    exact = _integrands(trapezoid_chi_square(dof, 0.6 * step, missed - 8, 2 * power, 10.0**decades), slopes, power)
-    for order in range(2, len(trapezoid[0])):
-        rule = gauss_chi_square(dof, order)
-        if np.all(np.abs(_integrands(rule, slopes, power) / exact - 1) < tolerance):
-            return rule
-    return trapezoid
+    slopes = steepest * 10.0 ** -np.arange(0.0, max(3.0, math.log10(steepest) + 3))
+    exact = _integrands(trapezoid_chi_square(dof, 0.6 * step, missed - 8, 2 * power, steepest), slopes, power)
+
+    def good(order: int) -> bool:
+        return bool(np.all(np.abs(_integrands(gauss_chi_square(dof, order), slopes, power) / exact - 1) < tolerance))
+
+    low, high = 1, len(trapezoid[0]) - 1
+    if high < 2 or not good(high):
+        return trapezoid
+    while high - low > 1:  # the least order that is good, `low` being none
+        middle = (low + high) // 2
+        low, high = (low, middle) if good(middle) else (middle, high)
+    return gauss_chi_square(dof, high)
 
 
 @cache

@@ -222,7 +222,7 @@ def solve_finite_size_prior(
             values[name][members] = found[name]
     residual, inaccuracy, iterations = (values.pop(name) for name in ("residual", "inaccuracy", "iterations"))
     status = classify(values, residual)
-    status = np.where((status == Status.CONVERGED) & ~(inaccuracy <= tolerance), Status.MAX_ITERATIONS, status)
+    status = np.where((status == Status.CONVERGED) & ~(inaccuracy <= tolerance), Status.QUADRATURE, status)
     values = {name: value for name, value in values.items() if name not in ("V", "V_u")}
     values["e_idg"] = values["e_icl"]  # training tasks are drawn like new ones
     return solution_of("finite-size", status, residual, iterations.astype(int), values, (count,))

@@ -29,8 +29,9 @@ from scipy.special import gammaln
 from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.averages.prompt_nodes import PromptNodes, product_measure
-from replica_icl.numeric.averages.quadrature import Rule, normal_rule, trapezoid_chi_square
+from replica_icl.numeric.averages.lattice import LatticeMeasure, spacing_for
+from replica_icl.numeric.averages.prompt_nodes import Contexts, PromptNodes
+from replica_icl.numeric.averages.quadrature import Rule, trapezoid_chi_square
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.saddle import ELEMENTS
 from replica_icl.numeric.solution import Status
@@ -108,20 +109,17 @@ def ray_nodes(model: Model, D: int, N: int, noise: float, angle: float, toleranc
 
     1 + T (V |c|^2 + V_u l^2) then stays at an angle of at least `angle` from the negative real axis, whatever V is.
     """
-    degrees, powers = (
-        model.fresh_tasks.degrees_of_freedom(NUMPY, D=D, N=N)._asdict(),
-        model.fresh_tasks.powers(NUMPY)._asdict(),
-    )
+    degrees, powers = model.fresh_tasks.context_degrees(NUMPY, D=D, N=N), model.fresh_tasks.context_powers(NUMPY)
     rules: dict[str, Rule] = {}
-    for name, dof in degrees.items():
-        if name != "T":
-            step = _strip_step(float(dof), int(powers[name]), angle, tolerance)
-            rules[name] = trapezoid_chi_square(float(dof), step, math.log(tolerance) - 3)
-    rules["xi"] = (np.zeros(1), np.ones(1)) if noise == 0 else normal_rule(tolerance)
-    measure = product_measure(model, rules, D, N, noise).without(0.01 * tolerance)
-    lattice = measure.on_lattice(tolerance * (angle / math.pi) ** 8)  # its spacing is meant for a strip of width pi
-    t, kernel = _ray_rule(float(degrees["T"]), lattice.spacing, angle, tolerance)
-    weights = convolve(lattice.weights.astype(complex), kernel[:, None], method="direct")
+    for name in ("signal", "silent", "Y"):
+        dof = float(getattr(degrees, name))
+        step = _strip_step(dof, getattr(powers, name), angle, tolerance)
+        rules[name] = trapezoid_chi_square(dof, step, math.log(tolerance) - 3)
+    contexts = Contexts.of(model, rules, D, N, noise).without(0.01 * tolerance)
+    spacing = spacing_for(tolerance, angle)
+    lattice = LatticeMeasure.of(contexts.log_x, contexts.log_corner, contexts.weights[None], spacing)
+    t, kernel = _ray_rule(float(degrees.T), spacing, angle, tolerance)
+    weights = convolve(lattice.values[0].astype(complex), kernel[:, None], method="direct")
     log_x = lattice.log_x[0] + t[0] + lattice.spacing * np.arange(weights.shape[0])
     rows, columns = np.nonzero(np.abs(weights) > 1e-3 * tolerance * np.abs(weights).max())
     a = np.exp(log_x[rows])

@@ -135,6 +135,22 @@ def test_chi_square_rule_keeps_its_tolerance_for_squares(dof: int) -> None:
             assert average(rule, 2, slope, j, s) == pytest.approx(integral(dof, 2, slope, j, s), rel=1e-7)
 
 
+@pytest.mark.parametrize("dof", [3, 4])
+def test_rules_for_squares_reach_as_far_for_first_powers(dof: int) -> None:
+    """At four degrees of freedom every decade from x = 1/b to 1 gives the same to < 1 / (1 + b x)^2 >; a rule that ends
+    where squares need it misses half."""
+    for gauss in (True, False):
+        rule = chi_square_rule(dof, 1e-7, STEEPEST, 2, gauss)
+        assert average(rule, 1, STEEPEST, 0, 2) == pytest.approx(exact_average(dof, STEEPEST, 0, 2), rel=1e-6)
+
+
+def test_no_degrees_of_freedom_have_one_node() -> None:
+    for gauss in (True, False):
+        nodes, weights = chi_square_rule(0, 1e-7, STEEPEST, 1, gauss)
+        assert nodes.shape == (1,)
+        assert weights == [1.0]
+
+
 @pytest.mark.parametrize("dof", [1, 2, 5, 20, 1000])
 def test_trapezoid_error_falls_exponentially_with_the_inverse_step(dof: int) -> None:
     """Shrinking the step as `safe_step` says for ten times the accuracy buys at least that, down to rounding."""

@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -19,7 +20,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = '1316ecce9100f43d240e48e32dfae25476f53b87475f06d0707ad3eb01150268'
+FINGERPRINT = '6ce2266af5cc230b4f052355e5ffac2d7add284ce945519d1143da97f72d008e'
 
 from typing import Any, NamedTuple
 
@@ -53,6 +54,32 @@ class Scalars(NamedTuple):
     g: Any
     a: Any
     l: Any
+
+
+class ContextDegrees(NamedTuple):
+    """Degrees of freedom of the chi-square factors, tokens and labels first."""
+
+    T: Any
+    signal: Any
+    silent: Any
+    Y: Any
+
+
+class ContextPowers(NamedTuple):
+    """Highest power of each factor in T |c|^2 and T l^2, what the integrands of the theory depend on."""
+
+    T: Any
+    signal: Any
+    silent: Any
+    Y: Any
+
+
+class Context(NamedTuple):
+    """|c|^2 / Y, l^2 / (|c|^2 Y), and means over the task of products of g / |c|^2 and omega / |c|^2."""
+
+    norm: Any
+    corner: Any
+    moments: Matrix  # MOMENTS x INVERSE_POWERS
 
 
 class Fluctuations(NamedTuple):
@@ -109,6 +136,8 @@ class NextOrder(NamedTuple):
 class Functions:
     """The lowered functions of fresh_tasks."""
 
+    MOMENTS = ('g', 'omega', 'gg', 'gomega', 'omegaomega',)
+    INVERSE_POWERS = ('zeroth', 'first', 'second',)
     BLOCKS = ('tokens', 'last_row',)
     ORDER_PARAMETERS = ('m', 'q', 'V', 'u', 'V_u',)
     SIDES = ('left', 'size',)
@@ -146,6 +175,78 @@ class Functions:
             g=x0*x1,
             a=xp.power(x1, 2) + h*x2*(D - 1)/N,
             l=x2,
+        )
+
+    @staticmethod
+    def context_degrees(xp, *, D, N) -> ContextDegrees:
+        """Degrees of freedom of the chi-square factors, tokens and labels first."""
+        return ContextDegrees(
+            T=D,
+            signal=D,
+            silent=N - 1,
+            Y=N,
+        )
+
+    @staticmethod
+    def context_powers(xp) -> ContextPowers:
+        """Highest power of each factor in T |c|^2 and T l^2, what the integrands of the theory depend on."""
+        return ContextPowers(
+            T=1,
+            signal=2,
+            silent=1,
+            Y=2,
+        )
+
+    @staticmethod
+    def context(xp, *, signal, silent, D, N, rho) -> Context:
+        """|c|^2 / Y, l^2 / (|c|^2 Y), and means over the task of products of g / |c|^2 and omega / |c|^2."""
+        precision = D*(rho + signal) + silent*(N - 1)
+        x0 = (1 / (signal))
+        x1 = N/precision
+        x2 = xp.power(N, 2)
+        x3 = (1 / xp.power(precision, 2))
+        x4 = x2*x3
+        x5 = D*rho
+        x6 = D*signal - signal + x5
+        x7 = N*x0*x3
+        x8 = xp.power(N, 3)
+        x9 = (1 / xp.power(precision, 3))
+        x10 = 2*rho
+        x11 = x0*(x10 + x6)
+        x12 = (1 / xp.power(precision, 4))
+        x13 = xp.power(signal, 2)
+        x14 = xp.power(rho, 2)
+        x15 = xp.power(D, 2)
+        return Context(
+            norm=precision*signal/N,
+            corner=x0*x1*xp.power(rho + signal, 2),
+            moments=(
+                (
+                    x1,
+                    0,
+                    0,
+                ),
+                (
+                    x4,
+                    x6*x7,
+                    0,
+                ),
+                (
+                    x4,
+                    rho*x7,
+                    0,
+                ),
+                (
+                    x8*x9,
+                    x11*x2*x9,
+                    0,
+                ),
+                (
+                    xp.power(N, 4)*x12,
+                    2*x11*x12*x8,
+                    x12*x2*(2*D*x14 - 4*rho*signal + signal*x10*x15 + 2*signal*x5 + x13*x15 - x13 + x14*x15)/x13,
+                ),
+            ),
         )
 
     @staticmethod

@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -20,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = 'ddc4c7a187673d655d5e17d9cad422b42cbf5dad132ab1caf801b5465f388c73'
+FINGERPRINT = '19327edca7d75c64771c597f344fca9ae6866af61452dbe54e1c27b713734e0a'
 
 from typing import Any, NamedTuple
 

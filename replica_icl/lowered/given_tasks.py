@@ -14,7 +14,7 @@ SOURCES = (
     'theory/task_contexts.py',
     'theory/task_fluctuations.py',
 )
-FINGERPRINT = 'd916a44f4dce4f0d06b779d67e3ee839ee23023d71fed3f20baf172e50e4090c'
+FINGERPRINT = '16e739525b708175d5d2eccc600e800318afcdd100b8d42434c3a76458bf28d3'
 
 from typing import Any, NamedTuple
 

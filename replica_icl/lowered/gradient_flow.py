@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -23,7 +24,7 @@ SOURCES = (
     'theory/marchenko_pastur.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = 'f3f76eee2801bd13da8a5856596ffa3af68c59bdd7ee09e14ab9fcf4c3ee2f87'
+FINGERPRINT = '90210b0247584157e06989022aa4c516eef6a8e965b1500c1d5adaa30ee2e0ed'
 
 from typing import Any, NamedTuple
 

@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -20,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = 'aa4e5fe8f5a7d37f2bf31368a15292fd4ecc7aca0c132886f77b48dfeafe0a9b'
+FINGERPRINT = '89e79a23edeb3e7bee4be344d8835884750f77efa25c94bda56f4aa8f415edb6'
 
 from typing import Any, NamedTuple
 

@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -20,7 +21,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = '8fddb7d6c2d19bc3048df90677544ca44ec0c45545247d3161269ae2e17e93ef'
+FINGERPRINT = 'f8ea9a3b6d42fdeffe6fbdc63e466e01c0b16cdefc0846976b2a0b21f90f2fca'
 
 from typing import Any, NamedTuple
 

@@ -8,6 +8,7 @@ SOURCES = (
     'model/priors/laplace.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'parameters.py',
     'priors.py',
     'symbolic/action.py',
@@ -27,7 +28,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = '41019f55d37a6b19f22505737acb857aa15371d2dc3f8529c0dc41399f93560c'
+FINGERPRINT = 'affa1f466b9acdf0bda0d0165446f6825195530bedc075a85f7cc9e0d0378da1'
 
 from typing import Any, NamedTuple
 

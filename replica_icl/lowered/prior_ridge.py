@@ -7,6 +7,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'parameters.py',
     'priors.py',
     'symbolic/action.py',
@@ -26,7 +27,7 @@ SOURCES = (
     'theory/prior_ridge.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'fdf53ae2cf7c78448f156f27d42a5976751e143ff75230df88964d3d6e4c1f16'
+FINGERPRINT = 'e1a3651c39f97480b92284429847f9a09d48c4b77731c2a62341079fae410872'
 
 from typing import Any, NamedTuple
 

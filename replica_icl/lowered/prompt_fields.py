@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -23,7 +24,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = '5bec5309a8054045f39e9b9deb8b19de9e0f8d66e485965401cb512e9c366c46'
+FINGERPRINT = 'ce501417c60f416f11021efb0bb3aa3abae05dc4084c4517ec314c672a7e42e1'
 
 from typing import Any, NamedTuple
 

@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -21,7 +22,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = 'da5976a690a43881fee034aa2a5d8a87f0987d133f6b98469b9a423b88cf2938'
+FINGERPRINT = '4801456e85a410ef2b207ca0dca61215369d9259a45fa2928d92b1f7b70fc048'
 
 from typing import Any, NamedTuple
 

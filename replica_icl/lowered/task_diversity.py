@@ -6,6 +6,7 @@ SOURCES = (
     'model/losses/squared.py',
     'model/priors/ridge.py',
     'model/prompts/gaussian.py',
+    'model/prompts/gaussian_context.py',
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
@@ -22,7 +23,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = 'df41fa996da66b0dde92137e7d901203e97c12801c3babb1d98c6bfad9d48f55'
+FINGERPRINT = '5363b593938230fbfd57ffd9818ca903d69c99598079523c4e07548e9c22dbbc'
 
 from typing import Any, NamedTuple
 

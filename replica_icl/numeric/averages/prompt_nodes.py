@@ -250,7 +250,7 @@ def _nodes(
         return chi_square_rule(dof, tolerance, steepest, power, gauss=few or not check)
 
     # Where the other factors are large, one factor meets slopes far above those at the mean prompt: rules are made for
-    # some decades at least. With label noise |c|^2 does not vanish with what the silent tokens say: no further than that,
+    # some decades at least. With label noise |c|^2 does not vanish with what silent tokens say: no further than that,
     # in coarse steps that neighbours share.
     widest = max(steepest, 10.0**BUCKET)
     none, one = (functions.context(NUMPY, signal=1e-12, silent=x, D=D, N=N, rho=noise).norm for x in (0.0, 1.0))

@@ -272,7 +272,8 @@ def _stationarity_of_a_random_term() -> Found:
 def stationary_at_the_solution() -> Found:
     setting = Setting(D=8, N=12, P=60, K=5, ridge=0.02, noise=0.25)
     given = task_set(setting, *draw_task_set(setting, 3), tolerance=1e-6)
-    solved = {name: value for name, value in given.solve(0.2).items() if name in "VCM"}
+    at = given.solve(given.start(0.2))
+    solved = {"V": at.V, "C": at.C, "M": at.M}
     rng, shown, holds = np.random.default_rng(0), [], True
     for name, matrix in solved.items():
         direction = np.linalg.cholesky(solved["V"]) @ rng.standard_normal(matrix.shape)

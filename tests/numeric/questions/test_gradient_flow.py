@@ -117,7 +117,7 @@ def simulated(D: int, alpha: float, lam: float, realisations: int) -> np.ndarray
     for r in range(realisations):
         features = draw_instance(setting, realisation=r, law=law).features
         modes = Eigenmodes(features, setting.ridge, initial_weights(D, math.sqrt(0.5 / D), np.random.default_rng(r)))
-        found.append([(icl_error(at.W, 2 * D, 0.25), at.training_error) for at in modes.flow(D * TIMES)])
+        found.append([(icl_error(at.W, 2 * D, 0.25, D=D), at.training_error) for at in modes.flow(D * TIMES)])
     return np.array(found)
 
 

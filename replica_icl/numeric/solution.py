@@ -129,7 +129,7 @@ class Solution(Answer):
             if (by_name := getattr(self, part)) is not None:
                 sign = "+" if part == "next_order" else ""
                 found = [by_name.get(name, "") for name in self.names()]
-                columns[title] = [x if x == "" else "unknown" if x is None else f"{x:{sign}.3g}" for x in found]
+                columns[title] = [_shown_part(x, sign) for x in found]
         return f"{head}\n{lines(columns)}"
 
     def _grid_table(self) -> str:
@@ -153,16 +153,32 @@ class Solution(Answer):
     def with_next_order(self) -> Solution:
         """This solution with the next order added to its values; itself at a level that has none.
 
-        Where the next order is not known the saddle point's value stays. What is left of `theory_error` is the
+        Where the next order is not known, or larger than a value that it corrects, it is absent (NaN) and the saddle
+        point's values stay. What is left of `theory_error` is the
         estimate of the orders after it. Residual, status and replicon stay those of the saddle point.
         """
         if self.next_order is None or self.at_saddle is not None:
             return self
-        added = {name: np.where(np.isfinite(x), x, 0.0)[()] for name, x in self.next_order.items()}
+        useful = self._next_order_is_small()
+        kept = {name: _number(np.where(useful, x, np.nan)[()]) for name, x in self.next_order.items()}
+        added = {name: np.where(np.isfinite(x), x, 0.0)[()] for name, x in kept.items()}
         best = {name: _number(value + added[name]) if name in added else value for name, value in self.values.items()}
         errors = self.theory_error or {}
         left = {name: _number(x - np.abs(added.get(name, 0.0))) for name, x in errors.items()}
-        return replace(self, values=best, theory_error=left or None, at_saddle=self.values)
+        return replace(self, values=best, next_order=kept, theory_error=left or None, at_saddle=self.values)
+
+    def _next_order_is_small(self) -> Any:
+        """Where no correction of e_icl, train_error, m or q is larger than the value itself.
+
+        Elsewhere an expansion has no use: few prompts at a tiny ridge, where the next order is rounding noise, and
+        next to P = D (D + 1) without a ridge.
+        """
+        assert self.next_order is not None
+        small: Any = np.ones(np.shape(self.status), dtype=bool)
+        for name in ("e_icl", "train_error", "m", "q"):
+            if name in self.next_order:
+                small = small & ~(np.abs(self.next_order[name]) > np.abs(self.values[name]))
+        return small
 
     def of(self, parameters: Broadcasting) -> Solution:
         """The same solution, known to be that of these parameters and in their shape."""
@@ -260,6 +276,12 @@ class Solution(Answer):
         columns = {name: joined([getattr(one, name) for one in points]) for name in names}
         columns["status"] = columns["status"].astype(np.int8)
         return cls(level=first.level, draws=first.draws, parameters=parameters, **columns)
+
+
+def _shown_part(value: Any, sign: str) -> str:
+    if value == "":
+        return ""
+    return "unknown" if value is None else "absent" if value != value else f"{value:{sign}.3g}"
 
 
 def _number(value: Any) -> Any:

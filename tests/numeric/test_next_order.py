@@ -131,3 +131,17 @@ def test_it_is_what_simulation_shows_beside_the_saddle_point(P: int) -> None:
     error = found["train_error"]
     assert error.sem is not None
     assert error.mean - corrected.saddle["train_error"] > 4 * error.sem
+
+
+@pytest.mark.parametrize("ridge", [1e-8, 1e-20])
+def test_a_next_order_larger_than_its_value_is_absent_and_never_added(ridge: float) -> None:
+    """Few prompts at a tiny ridge: the expansion is rounding noise there, the saddle point is not."""
+    solution = solve(Setting(D=20, N=100, P=3, noise=0.25, ridge=ridge))
+    assert solution.next_order is not None
+    assert solution.theory_error is not None
+    assert all(math.isnan(value) for value in solution.next_order.values())
+    assert solution.values == solution.saddle
+    assert solution.e_icl == pytest.approx(1.3139, abs=2e-4)
+    assert solution.theory_error["e_icl"] > 0.1
+    assert "absent" in solution.table()
+    assert solution.to_dict()["next_order"]["e_icl"] is None

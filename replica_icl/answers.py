@@ -6,6 +6,7 @@ An answer belongs to parameters, one point or a grid. Its axes are named by the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from replica_icl.errors import ParameterError
@@ -144,12 +145,14 @@ def described(name: str) -> dict[str, Any]:
     Raises:
         ParameterError: no such variable.
     """
-    if name == "status":
-        from replica_icl.status import Status
+    if name in ("status", "next_order_status"):
+        from replica_icl.status import NextOrderStatus, Status
 
-        names = " ".join(status.name.lower() for status in Status)
-        flags = {"flag_values": [int(status) for status in Status], "flag_meanings": names}
-        return {"long_name": "how the solve ended", **flags}
+        of_solve = name == "status"
+        kind: type[IntEnum] = Status if of_solve else NextOrderStatus
+        meaning = "how the solve ended" if of_solve else "whether the next order is in the values"
+        flags = {"flag_values": [int(x) for x in kind], "flag_meanings": " ".join(x.name.lower() for x in kind)}
+        return {"long_name": meaning, **flags}
     if name in APART:
         return dict(APART[name])
     part = next((part for part in PARTS if name.endswith(f"_{part}")), None)

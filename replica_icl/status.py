@@ -1,4 +1,4 @@
-"""How a solve ended: a status beside every value."""
+"""How a solve ended, and whether the next order is in its values: statuses beside every value."""
 
 from __future__ import annotations
 
@@ -19,3 +19,16 @@ class Status(IntEnum):
     """A point where the saddle does not exist, e.g. ridge 0 at alpha = 1 where e_icl diverges."""
     QUADRATURE = 5
     """Solved, but two rules for the averages over prompts differ by more than the accuracy that was asked for."""
+
+
+class NextOrderStatus(IntEnum):
+    """Whether the next order is in the values of a point. What is not ADDED is absent, and `theory_error` follows."""
+
+    ADDED = 0
+    NO_USE = 1
+    """Larger than the value itself, for at least one of e_icl, train_error, m and q: there the value is that of the
+    saddle point."""
+    INACCURATE = 2
+    """Two rules of quadrature disagree about it: no value has it."""
+    NO_MEAN = 3
+    """Not finite: no saddle point, or without a ridge within one of P = D (D + 1), where means over samples diverge."""

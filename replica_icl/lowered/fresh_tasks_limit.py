@@ -10,7 +10,9 @@ SOURCES = (
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
+    'symbolic/hard_edge.py',
     'symbolic/moments.py',
+    'symbolic/names.py',
     'symbolic/next_order.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
@@ -21,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = '19327edca7d75c64771c597f344fca9ae6866af61452dbe54e1c27b713734e0a'
+FINGERPRINT = '2589febfc2b6fc3999b57df52b98d1b9bea7ff4332a2606caa0b75f261585396'
 
 from typing import Any, NamedTuple
 

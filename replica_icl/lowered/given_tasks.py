@@ -14,7 +14,7 @@ SOURCES = (
     'theory/task_contexts.py',
     'theory/task_fluctuations.py',
 )
-FINGERPRINT = '16e739525b708175d5d2eccc600e800318afcdd100b8d42434c3a76458bf28d3'
+FINGERPRINT = '56d407c3e007b39beecdd2fa141b8aa1136e7dd4a2dc930c105fdfa2cb7c5c92'
 
 from typing import Any, NamedTuple
 

@@ -10,7 +10,9 @@ SOURCES = (
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
+    'symbolic/hard_edge.py',
     'symbolic/moments.py',
+    'symbolic/names.py',
     'symbolic/next_order.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
@@ -24,7 +26,7 @@ SOURCES = (
     'theory/marchenko_pastur.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '90210b0247584157e06989022aa4c516eef6a8e965b1500c1d5adaa30ee2e0ed'
+FINGERPRINT = 'f6716c2249998cd8aa197a54df6c34a1a64137fc330f4e1b375fcfcd19d29b7c'
 
 from typing import Any, NamedTuple
 

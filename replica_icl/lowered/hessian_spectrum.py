@@ -10,7 +10,9 @@ SOURCES = (
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
+    'symbolic/hard_edge.py',
     'symbolic/moments.py',
+    'symbolic/names.py',
     'symbolic/next_order.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
@@ -21,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = '89e79a23edeb3e7bee4be344d8835884750f77efa25c94bda56f4aa8f415edb6'
+FINGERPRINT = '677fe86f68ba3b5f39b928c8da1c13c30dc6faa47fa94aa83c1c53a5d4603c2e'
 
 from typing import Any, NamedTuple
 

@@ -14,7 +14,7 @@ SOURCES = (
     'theory/marchenko_pastur.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '10d6555d24629b48bc26095f5f2b4fc3c2af0bbd5a44349b5c7a3d68f1b78164'
+FINGERPRINT = 'e242b60e1e3aff40dcdea75c4d6864ae83614f70d65781946bac1f756b8a5f2a'
 
 from typing import Any, NamedTuple
 

@@ -10,7 +10,9 @@ SOURCES = (
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
+    'symbolic/hard_edge.py',
     'symbolic/moments.py',
+    'symbolic/names.py',
     'symbolic/next_order.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
@@ -21,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = 'f8ea9a3b6d42fdeffe6fbdc63e466e01c0b16cdefc0846976b2a0b21f90f2fca'
+FINGERPRINT = 'ad025f59f6dac23ae277c30af3aa9e9de8b0c2d69b7c688a7112b374e552981c'
 
 from typing import Any, NamedTuple
 

@@ -15,7 +15,9 @@ SOURCES = (
     'symbolic/averages.py',
     'symbolic/channel.py',
     'symbolic/conjugates.py',
+    'symbolic/hard_edge.py',
     'symbolic/moments.py',
+    'symbolic/names.py',
     'symbolic/next_order.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
@@ -28,7 +30,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'affa1f466b9acdf0bda0d0165446f6825195530bedc075a85f7cc9e0d0378da1'
+FINGERPRINT = 'dc7b85f47b876b830a432a649994b5fca2442217f95f85cf3ff776d26e2c18d3'
 
 from typing import Any, NamedTuple
 

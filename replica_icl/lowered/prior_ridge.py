@@ -14,7 +14,9 @@ SOURCES = (
     'symbolic/averages.py',
     'symbolic/channel.py',
     'symbolic/conjugates.py',
+    'symbolic/hard_edge.py',
     'symbolic/moments.py',
+    'symbolic/names.py',
     'symbolic/next_order.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
@@ -27,7 +29,7 @@ SOURCES = (
     'theory/prior_ridge.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'e1a3651c39f97480b92284429847f9a09d48c4b77731c2a62341079fae410872'
+FINGERPRINT = 'ed1a35cec5208f33c86c4a2edcc670c1d567ed5f8048a3b26f7acac4a16cda0a'
 
 from typing import Any, NamedTuple
 

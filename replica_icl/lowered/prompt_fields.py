@@ -11,7 +11,9 @@ SOURCES = (
     'symbolic/averages.py',
     'symbolic/channel.py',
     'symbolic/conjugates.py',
+    'symbolic/hard_edge.py',
     'symbolic/moments.py',
+    'symbolic/names.py',
     'symbolic/next_order.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
@@ -24,7 +26,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = 'ce501417c60f416f11021efb0bb3aa3abae05dc4084c4517ec314c672a7e42e1'
+FINGERPRINT = '04ed1ba2bb06fde40c4fe8069c7499535ad33203aa53bab5ac6db7d971f4e271'
 
 from typing import Any, NamedTuple
 

@@ -10,7 +10,9 @@ SOURCES = (
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
+    'symbolic/hard_edge.py',
     'symbolic/moments.py',
+    'symbolic/names.py',
     'symbolic/next_order.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
@@ -22,7 +24,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = '4801456e85a410ef2b207ca0dca61215369d9259a45fa2928d92b1f7b70fc048'
+FINGERPRINT = 'ad8000d667da5308df18156e8d5fe422b2d45bce8a719721287203ecd631c52e'
 
 from typing import Any, NamedTuple
 
@@ -31,17 +33,21 @@ Matrix = tuple[Vector, ...]
 
 
 class SampleCovariance(NamedTuple):
-    """Covariance of log Z over samples between two groups of replicas, with what its derivatives need."""
+    """Covariance of log Z over samples between two groups of replicas, and its slopes in directions."""
 
     value: Any
-    slope: Vector  # ORDER_PARAMETERS
-    mixed: Matrix  # ORDER_PARAMETERS x ORDER_PARAMETERS
-    mixed_across: Matrix  # ORDER_PARAMETERS x ACROSS
-    slope_across: Vector  # ACROSS
+    slope: Any
+    mixed: Any
+    first_across: Vector  # ACROSS
+    second_across: Vector  # ACROSS
     across: Matrix  # ACROSS x ACROSS
-    hessian: Matrix  # ORDER_PARAMETERS x ORDER_PARAMETERS
-    sources: Matrix  # SOURCED x ORDER_PARAMETERS
-    following: Matrix  # FOLLOWING x SOURCED
+
+
+class Following(NamedTuple):
+    """Slopes of e_icl and contrast in m, q and u; bends of contrast in m and |W|^2, and in |W|^2 twice."""
+
+    slopes: Matrix  # FOLLOWING x SOURCED
+    bends: Vector  # BENDS
 
 
 class Functions:
@@ -49,320 +55,141 @@ class Functions:
 
     ORDER_PARAMETERS = ('m', 'q', 'V', 'u', 'V_u',)
     ACROSS = ('q_across', 'u_across',)
-    SOURCED = ('m', 'q', 'u',)
     FOLLOWING = ('e_icl', 'contrast',)
+    SOURCED = ('m', 'q', 'u',)
+    BENDS = ('m_weight_norm', 'weight_norm_weight_norm',)
 
     @staticmethod
-    def sample_covariance(xp, average, *, m, q, V, u, V_u, D, P, c, field, field_u, rho) -> SampleCovariance:
-        """Covariance of log Z over samples between two groups of replicas, with what its derivatives need."""
+    def sample_covariance(xp, average, *, m, q, V, u, V_u, D, P, c, field, field_u, rho, first, second) -> SampleCovariance:
+        """Covariance of log Z over samples between two groups of replicas, and its slopes in directions."""
+        m_first, q_first, V_first, u_first, V_u_first, = first
+        m_second, q_second, V_second, u_second, V_u_second, = second
 
         def integrands(T, omega, g, a, l):
             y0 = T*a
             y1 = xp.power(l, 2)
             y2 = T*y1
-            y3 = V*y0 + V_u*y2 + c
-            y4 = (1 / xp.power(y3, 2))
-            y5 = (1 / (y3))
-            y6 = xp.power(a, 2)
-            y7 = xp.power(T, 2)
-            y8 = y4*y7
-            y9 = a*y8
-            y10 = xp.power(g, 2)
-            y11 = g*y8
-            y12 = omega*y1
-            y13 = xp.power(l, 4)
-            y14 = xp.power(omega, 2)
-            y15 = T*g
-            y16 = T*omega
-            y17 = (1 / xp.power(y3, 3))
-            y18 = y17*y7
-            y19 = a*y18
-            y20 = xp.power(T, 3)
-            y21 = y17*y20
-            y22 = y21*y6
-            y23 = xp.power(a, 3)
-            y24 = a*y21
-            y25 = g*y1
-            y26 = g*omega
-            y27 = y1*y21
-            y28 = g*y12
-            y29 = y13*y21
-            y30 = xp.power(l, 6)
-            y31 = (1 / xp.power(y3, 4))
-            y32 = y31*y7
-            y33 = y20*y31
-            y34 = y33*y6
-            y35 = xp.power(T, 4)*y31
-            y36 = y35*y6
-            y37 = y23*y35
-            y38 = a*y1
-            y39 = a*y33
-            y40 = y13*y33
-            y41 = y35*y38
-            y42 = y13*y35
-            y43 = a*y42
-            y44 = y30*y35
-            return (y4, y5, y6*y8, g*y9, y1*y9, omega*y9, y10*y8, y1*y11, omega*y11, y12*y8, y13*y8, y14*y8, y0*y4, y0*y5, y15*y4, y15*y5, y2*y4, y2*y5, y16*y4, y16*y5, y18*y6, g*y19, y1*y19, omega*y19, g*y22, y1*y22, omega*y22, y21*y23, y10*y24, y24*y25, y24*y26, y12*y24, y13*y24, y14*y24, y0*y17, y18*y25, y12*y18, y13*y18, y10*y27, y21*y28, g*y29, y14*y27, omega*y29, y21*y30, y17*y2, y32*y6, g*y34, y1*y34, omega*y34, y23*y33, y10*y36, y25*y36, y26*y36, y12*y36, y13*y36, y14*y36, g*y37, y1*y37, omega*y37, xp.power(a, 4)*y35, y32*y38, y25*y39, y12*y39, a*y40, y10*y41, a*y28*y35, g*y43, y14*y41, omega*y43, a*y44, y13*y32, g*y40, omega*y40, y30*y33, y10*y42, y26*y42, g*y44, y14*y42, omega*y44, xp.power(l, 8)*y35, y15, y0, y2,)
+            y3 = 2*g*m
+            y4 = T*omega - T*y3
+            y5 = q*y0 + rho + u*y2 + y4
+            y6 = V*y0 + V_u*y2 + c
+            y7 = (1 / (y6))
+            y8 = (xp.rational(1, 2))*y7
+            y9 = (1 / xp.power(y6, 2))
+            y10 = (xp.rational(3, 4))*xp.power(y5, 2)
+            y11 = y10*y9
+            y12 = a*xp.power(m, 2)
+            y13 = T*y12 + y4
+            y14 = xp.power(y13, 2)
+            y15 = D/(D + 2)
+            y16 = (xp.rational(1, 4))*y15 + xp.rational(-1, 4)
+            y17 = g*m_first
+            y18 = y5*y9
+            y19 = V_first*a + V_u_first*y1
+            y20 = T*y19
+            y21 = y20/xp.power(y6, 3)
+            y22 = a*q_first
+            y23 = 2*y17
+            y24 = -T*y23
+            y25 = u_first*y1
+            y26 = T*y22 + T*y25 + y24
+            y27 = a*m
+            y28 = T*m_first
+            y29 = y22 - y23 + y25
+            y30 = T*y8
+            y31 = V_second*a + V_u_second*y1
+            y32 = g*m_second
+            y33 = a*q_second + u_second*y1 - 2*y32
+            y34 = m_first*m_second
+            y35 = (xp.rational(1, 4))*y33
+            y36 = y15 - 1
+            y37 = -g + y27
+            y38 = omega + y12 - y3
+            y39 = y5*y7
+            y40 = y31*y39
+            y41 = y19*y39
+            y42 = (xp.rational(3, 2))*y36*y37*y38*y7
+            y43 = y19*y31
+            y44 = xp.power(T, 2)*y9
+            y45 = y44*(y17 + y41)
+            y46 = y44*(y32 + y40)
+            return (-y5*y8, y11 + 3*y14*y16*y9, -T*y17*y18 - y10*y21 + 3*y13*y16*y9*(y24 + 2*y27*y28) - 3*y14*y16*y21 + (xp.rational(1, 4))*y26*y5*y9, (xp.rational(1, 2))*y18*y20 - y26*y8, y30*(y19*y5*y7 - y29), y30*(y31*y5*y7 - y33), y44*(xp.power(g, 2)*y34 - m_second*y20*y42 + y11*y43 + y17*y40 - y28*y31*y42 + y29*y35 - xp.rational(1, 4)*y29*y40 + y32*y41 + y34*y36*(a*y38 + 2*xp.power(y37, 2)) - y35*y41 + (xp.rational(3, 4))*y36*xp.power(y38, 2)*y43*y44), -a*y45, -y1*y45, -a*y46, -y1*y46, xp.power(a, 2)*y44, a*y1*y44, xp.power(l, 4)*y44,)
 
-        average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, average_22, average_23, average_24, average_25, average_26, average_27, average_28, average_29, average_30, average_31, average_32, average_33, average_34, average_35, average_36, average_37, average_38, average_39, average_40, average_41, average_42, average_43, average_44, average_45, average_46, average_47, average_48, average_49, average_50, average_51, average_52, average_53, average_54, average_55, average_56, average_57, average_58, average_59, average_60, average_61, average_62, average_63, average_64, average_65, average_66, average_67, average_68, average_69, average_70, average_71, average_72, average_73, average_74, average_75, average_76, average_77, average_78, average_79, average_80, average_81, average_82, = average(integrands)
-        x0 = xp.power(u, 2)
-        x1 = D/xp.power(V_u, 2)
-        x2 = (xp.rational(1, 2))*x1
-        x3 = xp.power(m, 4)
-        x4 = xp.power(q, 2)
-        x5 = xp.power(m, 2)
-        x6 = -2*q*x5 + x3 + x4
-        x7 = -x6
-        x8 = xp.power(D, 2)
-        x9 = x8/xp.power(V, 2)
-        x10 = (xp.rational(1, 2))*x9
-        x11 = (xp.rational(3, 2))*rho
-        x12 = (xp.rational(3, 2))*average_5
-        x13 = (xp.rational(3, 2))*u
-        x14 = average_12*rho
-        x15 = (xp.rational(3, 2))*q
-        x16 = average_16*rho
-        x17 = average_3*m
-        x18 = average_4*u
-        x19 = average_7*m
-        x20 = (xp.rational(3, 4))*xp.power(rho, 2)
-        x21 = (xp.rational(3, 4))*x0
-        x22 = (xp.rational(3, 4))*average_2
-        x23 = xp.power(m, 3)
-        x24 = 3*x23
-        x25 = (1 / (4*D + 8))
-        x26 = D*x25
-        x27 = 3*x26
-        x28 = average_8*x26
-        x29 = 3*average_2
-        x30 = 12*x26
-        x31 = 6*x5
-        x32 = D*average_5
-        x33 = (xp.rational(1, 2))*average_13
-        x34 = (xp.rational(1, 2))*average_17
-        x35 = -xp.rational(1, 2)*average_1*rho + average_15*m - xp.rational(1, 2)*average_19 - q*x33 - u*x34
-        x36 = (xp.rational(3, 2))*x23
-        x37 = (xp.rational(1, 4))*average_2
-        x38 = (xp.rational(1, 4))*average_4
-        x39 = x8/xp.power(V, 3)
-        x40 = average_20*rho
-        x41 = average_22*rho
-        x42 = average_25*u
-        x43 = x26*x31
-        x44 = x27*x3
-        x45 = x30*x5
-        x46 = average_2*q
-        x47 = (xp.rational(1, 2))*average_5 + (xp.rational(1, 2))*x14 - x17 + (xp.rational(1, 2))*x18 + (xp.rational(1, 2))*x46
-        x48 = (xp.rational(1, 4))*average_10
-        x49 = D/xp.power(V_u, 3)
-        x50 = (xp.rational(1, 2))*x0
-        x51 = average_32*u
-        x52 = average_37*rho
-        x53 = average_10*u
-        x54 = average_4*q
-        x55 = (xp.rational(1, 2))*average_9 + (xp.rational(1, 2))*x16 - x19 + (xp.rational(1, 2))*x53 + (xp.rational(1, 2))*x54
-        x56 = -q
-        x57 = 2*x5
-        x58 = (1 / (D + 2))
-        x59 = 2*D
-        x60 = D*x58
-        x61 = x5 + x56
-        x62 = x39*x61
-        x63 = (xp.rational(3, 2))*m
-        x64 = (1 / (x59 + 4))
-        x65 = D*x64
-        x66 = 3*x65
-        x67 = 9*x5*x65
-        x68 = (xp.rational(1, 2))*m
-        x69 = average_27*q
-        x70 = average_25*q
-        x71 = -average_29*x68 + (xp.rational(1, 4))*average_31 + (xp.rational(1, 4))*x41 + (xp.rational(1, 4))*x51 + (xp.rational(1, 4))*x70
-        x72 = average_47*x11
-        x73 = q*x11
-        x74 = q*x13
-        x75 = 3*x5*x60
-        x76 = x5*x66
-        x77 = u*x11
-        x78 = average_32*q
-        x79 = average_43*u
-        x80 = -P*average_3 + m*x9
-        x81 = -P*average_7
-        x82 = -2*average_24*m + average_26 + x40 + x42 + x69
-        x83 = -2*average_29*m + average_31 + x41 + x51 + x70
-        x84 = -P*x83
-        x85 = -2*average_40*m + average_42 + x52 + x78 + x79
-        x86 = P*average_4
-        x87 = (1 / (V))
-        x88 = (xp.rational(1, 2))*x86
-        x89 = D*q + u
-        x90 = (1 / xp.sqrt(D + 1))
-        x91 = D*x90
-        x92 = x68/xp.power(xp.sqrt(x89), 3)
-        mixed_m_q = -P*(-average_15*x33 + (xp.rational(1, 2))*average_3)
-        mixed_m_V = -P*(3*D*average_26*m*x64 + 3*D*average_27*x23*x64 + 3*D*average_28*m*x58 + average_15*x47 - average_21*x11 - average_24*x15 + (xp.rational(9, 2))*average_24*x5 - average_24*x67 - average_26*x63 - average_27*x36 - average_29*x13 - average_30*x66) + m*x62
-        mixed_m_u = -P*(-average_15*x34 + (xp.rational(1, 2))*average_7)
-        mixed_m_V_u = -P*(3*D*average_25*x23*x64 + 3*D*average_31*m*x64 + 3*D*average_38*m*x58 + average_15*x55 - average_25*x36 - average_29*x15 + (xp.rational(9, 2))*average_29*x5 - average_29*x67 - average_31*x63 - average_35*x11 - average_39*x66 - average_40*x13)
-        mixed_q_V = -P*(-average_24*x68 + (xp.rational(1, 4))*average_26 - x33*x47 + (xp.rational(1, 4))*x40 + (xp.rational(1, 4))*x42 + (xp.rational(1, 4))*x69)
-        mixed_q_u = -P*((xp.rational(1, 4))*average_13*average_17 - x38)
-        mixed_q_V_u = -P*(-x33*x55 + x71)
-        mixed_V_u = -P*(-x34*x47 + x71)
-        mixed_V_V_u = -P*(3*D*average_51*x23*x58 + 3*D*average_65*m*x58 + 3*average_51*m*q - average_51*x24 - average_53*x15 + (xp.rational(3, 2))*average_53*x5 - average_53*x76 - average_54*x74 + (xp.rational(3, 4))*average_57*x3 - xp.rational(3, 4)*average_57*x4 - average_57*x44 - average_60*x20 + 3*average_61*m*rho - average_62*x11 - average_63*x77 - average_64*x75 + 3*average_66*m*u - average_67*x27 - average_68*x13 - average_69*x21 - q*x72 + x47*x55)
-        mixed_u_V_u = -P*(-average_40*x68 + (xp.rational(1, 4))*average_42 - x34*x55 + (xp.rational(1, 4))*x52 + (xp.rational(1, 4))*x78 + (xp.rational(1, 4))*x79)
-        hessian_q_V = (xp.rational(1, 2))*P*average_2 - x10
-        hessian_V_V_u = P*((xp.rational(1, 2))*average_4 - x83)
-        hessian_u_V_u = (xp.rational(1, 2))*P*average_10 - x2
+        average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, = average(integrands)
+        x0 = D/xp.power(V_u, 2)
+        x1 = (xp.rational(1, 2))*xp.power(u, 2)
+        x2 = xp.power(m, 2)
+        x3 = xp.power(m, 4) + xp.power(q, 2) - 2*q*x2
+        x4 = -x3
+        x5 = xp.power(D, 2)
+        x6 = (1 / xp.power(V, 2))
+        x7 = x5*x6
+        x8 = (xp.rational(1, 2))*x7
+        x9 = (1 / xp.power(V_u, 3))
+        x10 = D*V_u_first
+        x11 = x1*x10
+        x12 = (1 / xp.power(V, 3))
+        x13 = V_first*x5
+        x14 = (xp.rational(1, 2))*x13
+        x15 = -q
+        x16 = x12*(-x15 - x2)
+        x17 = x13*x16
+        x18 = V_second*x16*x5
+        x19 = m*x7
+        x20 = u*x9
+        across_q_across_u_across = P*average_12
         return SampleCovariance(
-            value=P*(average_0*x20 + average_10*x21 + average_11*x27 - 3*average_14*m*rho + average_18*x11 - average_3*x23*x30 + average_3*x24 + average_6*x30*x5 + average_9*x13 - 12*m*x28 + q*x12 - 3*q*x17 - 3*u*x19 - x12*x5 + x13*x16 + x14*x15 + x15*x18 - x22*x3 + x22*x4 + x25*x31*x32 + x26*x29*x3 - xp.power(x35, 2)) - x0*x2 + x10*x7,
-            slope=(
-                P*(6*D*average_2*x23*x25 + 6*D*average_5*m*x25 + 12*D*average_6*m*x25 - average_14*x11 - average_15*x35 - average_2*x36 - average_3*x15 - 18*average_3*x26*x5 + (xp.rational(9, 2))*average_3*x5 - average_7*x13 - m*x12 - 6*x28) + x10*(2*m*q - 2*x23),
-                P*((xp.rational(1, 4))*average_5 + q*x37 + u*x38 + (xp.rational(1, 4))*x14 - xp.rational(1, 2)*x17 + x33*x35),
-                P*(12*D*average_24*x23*x25 + 12*D*average_30*m*x25 + 3*average_21*m*rho - average_23*x11 + 3*average_24*m*q - average_24*x24 - average_26*x15 - average_26*x43 + (xp.rational(3, 2))*average_26*x5 + (xp.rational(3, 4))*average_27*x3 - xp.rational(3, 4)*average_27*x4 - average_27*x44 - average_28*x45 + 3*average_29*m*u - average_31*x13 - average_32*x21 - average_33*x27 - average_34*x20 - x13*x41 - x15*x40 - x15*x42 - x35*x47) - xp.rational(1, 2)*x39*x7,
-                P*((xp.rational(1, 4))*average_9 + q*x38 + u*x48 + (xp.rational(1, 4))*x16 - xp.rational(1, 2)*x19 + x34*x35),
-                P*(12*D*average_29*x23*x25 + 12*D*average_39*m*x25 + (xp.rational(3, 4))*average_25*x3 - xp.rational(3, 4)*average_25*x4 - average_25*x44 + 3*average_29*m*q - average_29*x24 - average_31*x15 - average_31*x43 + (xp.rational(3, 2))*average_31*x5 + 3*average_35*m*rho - average_36*x11 - average_38*x45 + 3*average_40*m*u - average_41*x27 - average_42*x13 - average_43*x21 - average_44*x20 - x13*x52 - x15*x41 - x15*x51 - x35*x55) + x49*x50,
+            value=P*(-xp.power(average_0, 2) + average_1) - x0*x1 + x4*x8,
+            slope=P*(-average_0*average_3 + average_2) + x11*x9 - x12*x14*x4 + x8*(-2*xp.power(m, 3)*m_first + 2*m*m_first*q),
+            mixed=-P*(average_4*average_5 - average_6) - m*m_first*x18 - m*m_second*x17 + m_first*m_second*x5*x6*(-x15 - 2*x2) - V_u_second*x11/xp.power(V_u, 4) - V_second*x14*x3/xp.power(V, 4),
+            first_across=(
+                P*average_7 + m_first*x19 + x17,
+                P*average_8 + x10*x20,
             ),
-            mixed=(
-                (
-                    -P*(6*D*average_3*m*x58 + xp.power(average_15, 2) + 3*average_2*x5 + average_5 - average_6*x58*x59 - 6*x17 - x29*x5*x60 - x32*x58) - x9*(x56 + x57),
-                    mixed_m_q,
-                    mixed_m_V,
-                    mixed_m_u,
-                    mixed_m_V_u,
-                ),
-                (
-                    mixed_m_q,
-                    -P*((xp.rational(1, 4))*xp.power(average_13, 2) - x37),
-                    mixed_q_V,
-                    mixed_q_u,
-                    mixed_q_V_u,
-                ),
-                (
-                    mixed_m_V,
-                    mixed_q_V,
-                    -P*(3*D*average_52*m*x58 + 3*D*average_56*x23*x58 - average_45*x20 + 3*average_46*m*rho - average_48*x11 - average_49*x73 - average_50*x75 + 3*average_51*m*u - average_53*x13 - average_54*x21 - average_55*x27 + 3*average_56*m*q - average_56*x24 - average_57*x74 - average_58*x15 + (xp.rational(3, 2))*average_58*x5 - average_58*x76 + (xp.rational(3, 4))*average_59*x3 - xp.rational(3, 4)*average_59*x4 - average_59*x44 - u*x72 + xp.power(x47, 2)) - xp.rational(1, 2)*x6*x8/xp.power(V, 4),
-                    mixed_V_u,
-                    mixed_V_V_u,
-                ),
-                (
-                    mixed_m_u,
-                    mixed_q_u,
-                    mixed_V_u,
-                    -P*((xp.rational(1, 4))*xp.power(average_17, 2) - x48),
-                    mixed_u_V_u,
-                ),
-                (
-                    mixed_m_V_u,
-                    mixed_q_V_u,
-                    mixed_V_V_u,
-                    mixed_u_V_u,
-                    -D*x50/xp.power(V_u, 4) - P*(3*D*average_66*x23*x58 + 3*D*average_75*m*x58 + (xp.rational(3, 4))*average_54*x3 - xp.rational(3, 4)*average_54*x4 - average_54*x44 - average_63*x73 + 3*average_66*m*q - average_66*x24 - average_68*x15 + (xp.rational(3, 2))*average_68*x5 - average_68*x76 - average_69*x74 - average_70*x20 + 3*average_71*m*rho - average_72*x11 - average_73*x77 - average_74*x75 + 3*average_76*m*u - average_77*x27 - average_78*x13 - average_79*x21 + xp.power(x55, 2)),
-                ),
-            ),
-            mixed_across=(
-                (
-                    x80,
-                    x81,
-                ),
-                (
-                    0,
-                    0,
-                ),
-                (
-                    -P*x82 - x62,
-                    x84,
-                ),
-                (
-                    0,
-                    0,
-                ),
-                (
-                    x84,
-                    -P*x85 + u*x49,
-                ),
-            ),
-            slope_across=(
-                P*(average_5 + x14 - 2*x17 + x18 + x46) + x10*(-2*q + x57),
-                P*(average_9 + x16 - 2*x19 + x53 + x54) - u*x1,
+            second_across=(
+                P*average_9 + m_second*x19 + x18,
+                D*V_u_second*x20 + P*average_10,
             ),
             across=(
                 (
-                    P*average_2 - x9,
-                    x86,
+                    P*average_11 - x7,
+                    across_q_across_u_across,
                 ),
                 (
-                    x86,
-                    P*average_10 - x1,
+                    across_q_across_u_across,
+                    P*average_13 - x0,
                 ),
             ),
-            hessian=(
+        )
+
+    @staticmethod
+    def following(xp, average, *, m, q, V, u, V_u, D, P, c, rho) -> Following:
+        """Slopes of e_icl and contrast in m, q and u; bends of contrast in m and |W|^2, and in |W|^2 twice."""
+
+        def integrands(T, omega, g, a, l):
+            return (T*g, T*a, T*xp.power(l, 2),)
+
+        average_0, average_1, average_2, = average(integrands)
+        x0 = D*q + u
+        x1 = (1 / xp.sqrt(D + 1))
+        x2 = D*x1
+        x3 = (xp.rational(1, 2))/xp.power(xp.sqrt(x0), 3)
+        x4 = x2*x3
+        return Following(
+            slopes=(
                 (
-                    -x8*x87,
-                    0,
-                    x80,
-                    0,
-                    x81,
+                    -2*average_0,
+                    average_1,
+                    average_2,
                 ),
                 (
-                    0,
-                    0,
-                    hessian_q_V,
-                    0,
-                    x88,
-                ),
-                (
-                    x80,
-                    hessian_q_V,
-                    P*((xp.rational(1, 2))*average_2 - x82) - x10*(2*x61*x87 + 1),
-                    x88,
-                    hessian_V_V_u,
-                ),
-                (
-                    0,
-                    0,
-                    x88,
-                    0,
-                    hessian_u_V_u,
-                ),
-                (
-                    x81,
-                    x88,
-                    hessian_V_V_u,
-                    hessian_u_V_u,
-                    P*((xp.rational(1, 2))*average_10 - x85) - x2*(1 - 2*u/V_u),
+                    x2/xp.sqrt(x0),
+                    -xp.power(D, 2)*m*x1*x3,
+                    -m*x4,
                 ),
             ),
-            sources=(
-                (
-                    -1,
-                    0,
-                    0,
-                    0,
-                    0,
-                ),
-                (
-                    0,
-                    -1,
-                    -1,
-                    0,
-                    0,
-                ),
-                (
-                    0,
-                    0,
-                    0,
-                    -1,
-                    -1,
-                ),
-            ),
-            following=(
-                (
-                    -2*average_80,
-                    average_81,
-                    average_82,
-                ),
-                (
-                    x91/xp.sqrt(x89),
-                    -x8*x90*x92,
-                    -x91*x92,
-                ),
+            bends=(
+                -x4,
+                (xp.rational(3, 4))*m*x2/xp.power(xp.sqrt(x0), 5),
             ),
         )

@@ -10,7 +10,9 @@ SOURCES = (
     'symbolic/action.py',
     'symbolic/averages.py',
     'symbolic/channel.py',
+    'symbolic/hard_edge.py',
     'symbolic/moments.py',
+    'symbolic/names.py',
     'symbolic/next_order.py',
     'symbolic/normal.py',
     'symbolic/replica_algebra.py',
@@ -23,7 +25,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '5363b593938230fbfd57ffd9818ca903d69c99598079523c4e07548e9c22dbbc'
+FINGERPRINT = '52e1855133bc599093a5eb37f2125f7b6c5f5524664a56951a2693dbfd88afa6'
 
 from typing import Any, NamedTuple
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from replica_icl.lowered import (
         fresh_tasks,
         fresh_tasks_limit,
+        fresh_tasks_next_order,
         given_tasks,
         gradient_flow,
         hessian_spectrum,
@@ -45,6 +46,11 @@ class Model:
     def fresh_tasks_limit(self) -> type[fresh_tasks_limit.Functions]:
         """Fresh tasks in the thermodynamic limit."""
         return self.functions("fresh_tasks_limit")
+
+    @cached_property
+    def fresh_tasks_next_order(self) -> type[fresh_tasks_next_order.Functions]:
+        """What the next order adds to fresh tasks at finite D, N, P."""
+        return self.functions("fresh_tasks_next_order")
 
     @cached_property
     def task_diversity(self) -> type[task_diversity.Functions]:

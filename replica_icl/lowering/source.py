@@ -106,6 +106,8 @@ class Program:
         arguments: symbols, vectors of them, or matrix symbols, that the caller gives.
         outputs: what the fields of the record hold, in arguments and defined symbols.
         definitions: (symbol, expression) pairs, each in arguments and earlier symbols.
+        ingredients: symbol -> expression in arguments alone, computed before the rest with what they have in common
+            computed once: outputs in such names stay short.
     """
 
     name: str
@@ -113,9 +115,13 @@ class Program:
     arguments: tuple[sp.Symbol | sp.MatrixSymbol | VectorArgument, ...]
     outputs: Mapping[str, Output]
     definitions: tuple[tuple[sp.Symbol, sp.Expr], ...] = field(default=())
+    ingredients: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = {x for a in self.arguments for x in (a.symbols if isinstance(a, VectorArgument) else (a,))}
+        for symbol, expression in self.ingredients.items():
+            self._refuse_unknown(symbol.name, expression, known)
+        known |= set(self.ingredients)
         for symbol, expression in self.definitions:
             self._refuse_unknown(symbol.name, expression, known)
             known.add(symbol)
@@ -239,6 +245,19 @@ def _shared(expressions: Sequence[sp.Expr], prefix: str, share: bool) -> tuple[l
     return sp.cse(list(expressions), symbols=sp.numbered_symbols(prefix))
 
 
+def _used(program: Program) -> dict[sp.Symbol, sp.Expr]:
+    """The ingredients that a definition or an output has."""
+    expressions = [e for _, e in program.definitions]
+    expressions += [x for value in program.outputs.values() for x in _entries(value)]
+    met = {x for expression in expressions for x in sp.sympify(expression).free_symbols}
+    return {symbol: value for symbol, value in program.ingredients.items() if symbol in met}
+
+
+def _printable(ingredients: Mapping[sp.Symbol, sp.Expr]) -> dict[sp.Symbol, sp.Symbol]:
+    """Symbols with names of their own in the text: ingredients may share names with each other and with arguments."""
+    return {symbol: sp.Symbol(f"{symbol.name}_{i}") for i, symbol in enumerate(ingredients)}
+
+
 def lower(program: Program, share: bool = True) -> str:
     """The source text of one lowered function.
 
@@ -248,8 +267,9 @@ def lower(program: Program, share: bool = True) -> str:
     Raises:
         ValueError: for free symbols without an argument (when the program is made) and for what cannot be lowered.
     """
-    targets = [symbol for symbol, _ in program.definitions]
-    expressions = [sp.sympify(e) for _, e in program.definitions]
+    ingredients = _used(program)
+    targets = [*ingredients, *(symbol for symbol, _ in program.definitions)]
+    expressions = [sp.sympify(e) for e in (*ingredients.values(), *(e for _, e in program.definitions))]
     expressions += [x for value in program.outputs.values() for x in _entries(value)]
     averages: list[Average] = []
     for expression in expressions:
@@ -275,9 +295,14 @@ def lower(program: Program, share: bool = True) -> str:
         lines.append(f"    {', '.join(v.name for v in values)}, = average(integrands)")
         replace = dict(zip(averages, values, strict=True))
         expressions = [e.xreplace(replace) for e in expressions]
-    body = expressions[: len(targets)]
-    lines += _assignments(zip(targets, body, strict=True), " " * 4)
-    shared, results = _shared(expressions[len(targets) :], "x", share)
+    first, body = expressions[: len(ingredients)], expressions[len(ingredients) : len(targets)]
+    shared, first = _shared(first, "z", share)
+    lines += _assignments(shared, " " * 4)
+    printable = _printable(ingredients)
+    lines += _assignments(zip(printable.values(), first, strict=True), " " * 4)
+    body, rest = ([e.xreplace(printable) for e in part] for part in (body, expressions[len(targets) :]))
+    lines += _assignments(zip(targets[len(ingredients) :], body, strict=True), " " * 4)
+    shared, results = _shared(rest, "x", share)
     lines += _assignments(shared, " " * 4)
     texts = iter([_Printer().doprint(x) for x in results])
     fields: list[str] = []

@@ -18,10 +18,11 @@ from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes, mean_prompt, prompt_nodes
+from replica_icl.numeric.corrections import ESTIMATED, THERMAL, VALUES, corrections
 from replica_icl.numeric.limit import classify
 from replica_icl.numeric.next_order import next_order
 from replica_icl.numeric.saddle import Points, chunks, newton, saddle_point
-from replica_icl.numeric.solution import Solution, Status, solution_of
+from replica_icl.numeric.solution import NextOrderStatus, Solution, Status, solution_of
 from replica_icl.setting import Setting
 
 Array = NDArray[np.floating[Any]]
@@ -30,15 +31,11 @@ TOLERANCE = 1e-11
 """Largest relative imbalance of the saddle-point equations that counts as solved."""
 STEEPEST = 1e20
 """Rules reach no further towards small norms: at D = N = 2 down to ridges of 1e-20."""
-ESTIMATED = ("e_icl", "train_error", "m", "q")
-"""Observables whose accuracy is asked for and checked, and that come with an estimate of the theory's own error."""
-THERMAL = ("V", "V_u", "e_gibbs", "train_gibbs", "log_Z", "entropy")
-"""What exists at finite beta only."""
-VALUES = ("m", "q", "u", "e_icl", "train_error", "contrast", *THERMAL)
-"""What the next order adds something to."""
+PAIRED = 1e-3
+"""Relative accuracy of the covariances over samples that the contrast's mean has, a relative 1/D^2."""
 FOUND = (
     *VALUES,
-    *("v", "replicon", "residual", "iterations", "quadrature_error"),
+    *("v", "replicon", "residual", "iterations", "quadrature_error", "next_order_status"),
     *(f"next_{name}" for name in VALUES),
     *(f"error_{name}" for name in ESTIMATED),
 )
@@ -75,16 +72,18 @@ def _solve_group(model: Model, settings: Sequence[Setting], ridges: Array, toler
                 nodes, steepest = further, needed
                 saddle = saddle_point(model, part, nodes, saddle["logs"])
             check = prompt_nodes(*law, rule, steepest, check=True)
-            error = _difference(saddle, saddle_point(model, part, check, saddle["logs"], limit=1))
-            saddle["quadrature_error"] = error
+            judged = saddle_point(model, part, check, saddle["logs"], limit=1)
+            saddle["quadrature_error"] = error = _difference(saddle, judged)
             done = np.flatnonzero(~(error > tolerance) | last)
             if done.size:
-                solved = {name: value[done] for name, value in saddle.items()}
+                solved, judged = ({name: value[done] for name, value in x.items()} for x in (saddle, judged))
                 index = unsolved[done]
-                chosen = [settings[i] for i in index]
+                chosen, there = [settings[i] for i in index], points.take(index)
                 solved |= _thermal(model, chosen, ridges[index], nodes, solved)
-                solved |= _next_order(model, chosen, points.take(index), nodes, solved)
-                solved |= _theory_error(points, solved)
+                paired = prompt_nodes(*law, PAIRED, steepest, degree=2)
+                added = next_order(model, there, nodes, solved, paired=paired)
+                by_check = next_order(model, there, check, judged)
+                solved |= corrections(chosen, ridges[index], solved, added, by_check, tolerance)
                 for name in FOUND:
                     found[name][index] = solved[name]
             unsolved = np.delete(unsolved, done)
@@ -101,43 +100,6 @@ def _start(model: Model, points: Points) -> Array:
     start = np.concatenate([logs, logs - np.log(points.D)], axis=1)
     start, _ = newton(model, points, mean_prompt(model, points.D, points.N, points.noise), start)
     return np.where(np.isfinite(start), start, 0.0)
-
-
-def _next_order(
-    model: Model, settings: Sequence[Setting], points: Points, nodes: PromptNodes, saddle: dict[str, Array]
-) -> dict[str, Array]:
-    """What the next order adds to each of VALUES, at the settings' own temperatures."""
-    found = next_order(model, points, nodes, saddle)
-    # Fluctuations are proportional to 1/beta and the energy's part of log Z to beta; both were solved at beta = P.
-    scale = points.P[:, 0] / np.array([s.beta for s in settings])
-    warm = np.where(scale > 0, 1.0, np.nan)
-    return {f"next_{name}": found[name] for name in ("m", "q", "u", "e_icl", "train_error", "contrast")} | {
-        "next_V": warm * scale * found["V"],
-        "next_V_u": warm * scale * found["V_u"],
-        "next_e_gibbs": warm * (found["e_icl"] + scale * found["thermal_test"]),
-        "next_train_gibbs": warm * (found["train_error"] + scale * found["thermal_training"]),
-        "next_log_Z": warm * (found["thermal"] + found["shared"] / scale),
-        "next_entropy": warm * found["thermal"],
-    }
-
-
-def _theory_error(points: Points, saddle: dict[str, Array]) -> dict[str, Array]:
-    """Estimate of what the saddle point neglects, for each of ESTIMATED; an order of magnitude, not a bound.
-
-    That is what the next order adds, and of the orders after it a relative kappa (kappa + 4/D): kappa is the relative
-    correction, the largest one for e_icl, m and q, which may each pass through zero, and 4/D the relative variance of
-    the norms, at whose means the next order is derived.
-    """
-    relative = {}
-    for name in ESTIMATED:
-        value = np.abs(saddle[name])
-        relative[name] = np.where(value > 0, np.abs(saddle[f"next_{name}"]) / np.where(value > 0, value, 1.0), 0.0)
-    weights = np.max([relative[name] for name in ("e_icl", "m", "q")], axis=0)
-    errors = {}
-    for name, first in relative.items():
-        kappa = first if name == "train_error" else weights
-        errors[f"error_{name}"] = np.abs(saddle[name]) * (first + kappa * (kappa + 4 / points.D))
-    return errors
 
 
 def _difference(saddle: dict[str, Array], checked: dict[str, Array]) -> Array:
@@ -210,6 +172,7 @@ def solve_finite_size(
     for i in np.flatnonzero(~singular).tolist():
         groups[settings[i].D, settings[i].N, settings[i].noise].append(i)
     values = {name: np.full(len(settings), np.nan) for name in FOUND}
+    values["next_order_status"][:] = NextOrderStatus.NO_MEAN
     for members in groups.values():
         found = _solve_group(model, [settings[i] for i in members], ridges[members], tolerance)
         for name in FOUND:
@@ -217,13 +180,18 @@ def solve_finite_size(
     residual, inaccuracy = values.pop("residual"), values.pop("quadrature_error")
     status = classify(values, residual, singular, TOLERANCE)
     status = np.where((status == Status.CONVERGED) & ~(inaccuracy <= tolerance), Status.QUADRATURE, status)
+    warm = np.array([np.isfinite(setting.beta) for setting in settings], dtype=bool)
+    lost = warm & ~np.all([np.isfinite(values[name]) for name in THERMAL], axis=0)  # 1/beta beyond what numbers hold
+    status = np.where((status == Status.CONVERGED) & lost, Status.NON_FINITE, status)
     iterations = np.nan_to_num(values.pop("iterations")).astype(int)
     theory_error = {name: values.pop(f"error_{name}") for name in ESTIMATED}
     following = {name: values.pop(f"next_{name}") for name in VALUES}
     values.pop("v")
-    if not any(np.isfinite(s.beta) for s in settings):
+    if not warm.any():
         values = {name: value for name, value in values.items() if name not in THERMAL}
         following = {name: value for name, value in following.items() if name not in THERMAL}
     values["e_idg"], following["e_idg"] = values["e_icl"], following["e_icl"]  # training tasks are drawn like new ones
+    known = np.where(status == Status.CONVERGED, values.pop("next_order_status"), NextOrderStatus.NO_MEAN).astype(int)
     joined: dict[str, Any] = values | {"next_order": following, "theory_error": theory_error}
+    joined["next_order_status"] = known
     return solution_of("finite-size", status, residual, iterations, joined, (len(settings),))

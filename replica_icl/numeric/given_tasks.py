@@ -17,7 +17,8 @@ from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import SPREAD, factor_rules
-from replica_icl.numeric.solution import Solution, Status, solution_of
+from replica_icl.numeric.corrections import USEFUL
+from replica_icl.numeric.solution import NextOrderStatus, Solution, Status, solution_of
 from replica_icl.numeric.task_diversity import solve_task_diversity
 from replica_icl.numeric.task_forms import TaskForms
 from replica_icl.numeric.task_matrix import check_shares, check_task_matrix, draw_task_set, equal_shares
@@ -230,7 +231,10 @@ def solve_given_tasks(
     if not all(np.isfinite(x) for x in values.values()):
         status = Status.NON_FINITE
     errors = theory_error(values, added, setting.D)
-    values |= {"next_order": added, "theory_error": errors}
+    known = next_order_status(values, added) if status == Status.CONVERGED else NextOrderStatus.NO_MEAN
+    if known != NextOrderStatus.ADDED:
+        added = dict.fromkeys(added, float("nan"))
+    values |= {"next_order": added, "theory_error": errors, "next_order_status": known}
     return solution_of("given-tasks", status, residual, order.iterations, values, ())
 
 
@@ -239,6 +243,14 @@ def contrast_change(values: dict[str, Any], added: dict[str, float], D: int) -> 
     norm = D * values["q"] + values["u"]
     moved = D * added["q"] + added["u"]
     return float(values["contrast"] * (added["m"] / values["m"] - moved / norm / 2)) if values["m"] else 0.0
+
+
+def next_order_status(values: dict[str, Any], added: dict[str, float]) -> NextOrderStatus:
+    """Whether what the next order adds is of use: no larger than the value, for each of ESTIMATED."""
+    if not all(np.isfinite(added[name]) for name in ESTIMATED):
+        return NextOrderStatus.NO_MEAN
+    small = all(abs(added[name]) <= USEFUL * abs(values[name]) for name in ESTIMATED)
+    return NextOrderStatus.ADDED if small else NextOrderStatus.NO_USE
 
 
 def theory_error(values: dict[str, Any], added: dict[str, float], D: int) -> dict[str, float]:

@@ -1,12 +1,11 @@
-"""What the next order of the free entropy adds at a solved saddle point: one linear solve per point.
+"""What the next order of the free entropy adds at a solved saddle point.
 
-Source: `symbolic.next_order`, by way of the lowered function `next_order` of the ensemble.
+Source: `symbolic.next_order` and `symbolic.hard_edge`, by way of the lowered functions of `fresh_tasks_next_order`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,63 +14,60 @@ from numpy.typing import NDArray
 from replica_icl.lowering.model import Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes
-from replica_icl.numeric.saddle import ELEMENTS, Points, chunks
+from replica_icl.numeric.curvature import Curvature, arguments_of, columns
+from replica_icl.numeric.hard_edge import edge
+from replica_icl.numeric.saddle import Points, chunks
+from replica_icl.numeric.sample_covariance import contrast_of_samples
 
 Array = NDArray[np.floating[Any]]
 
 
-def next_order(model: Model, points: Points, nodes: PromptNodes, saddle: dict[str, Array]) -> dict[str, Array]:
+def next_order(
+    model: Model, points: Points, nodes: PromptNodes, saddle: dict[str, Array], paired: PromptNodes | None = None
+) -> dict[str, Array]:
     """First corrections of the order parameters and observables, in the solver's units.
 
     Args:
         saddle: m, q, u, v and v_u at the saddle, each of shape (points,).
+        paired: nodes for integrands of second degree in the task, for what the mean of the contrast over samples is
+            more than the contrast of the mean weights; by default it is left out.
 
     Returns:
-        What is to be added to the order parameters, to the observables of the lowered `next_order` (of the mean
-        weights, and what a Gibbs sample adds to e_icl and to the training error at the solver's beta = P / c), and the
-        two parts `thermal` and `shared` of the free entropy's next order; each of shape (points,), NaN where there is
-        no saddle.
+        What is to be added to the order parameters and to the observables of the lowered `next_order` (of the mean
+        weights, and what a Gibbs sample adds to e_icl at the solver's beta = P / c), and the two parts `thermal` and
+        `shared` of the free entropy's next order; each of shape (points,), not finite where there is none: no saddle,
+        or without a ridge at |P - D (D + 1)| < 2, where the mean over samples does not exist.
     """
-    functions = model.fresh_tasks
-    names = functions.ORDER_PARAMETERS
+    functions = model.fresh_tasks_next_order
     results: dict[str, list[Array]] = defaultdict(list)
-    for piece in chunks(len(saddle["m"]), nodes, ELEMENTS // 4):  # four times as many arrays as elsewhere
+    for piece in chunks(len(saddle["m"]), nodes):
         part = points.take(piece)
-        order = {name: saddle[_SOLVED.get(name, name)][piece] for name in names}
-        columns = {name: value[:, None] for name, value in order.items()}
-        out = functions.next_order(NUMPY, nodes.average, **columns, **part.sizes, rho=part.noise)
-        scale = np.stack([np.abs(order[x]) for x in names], axis=1)
-        scale = np.where(scale > 0, scale, 1.0)  # relative changes: V and V_u span many orders of magnitude
-        count = len(part.P)
-        hessian = np.stack([_columns(row, count) for row in out.hessian], axis=1)
-        hessian *= scale[:, :, None] * scale[:, None, :]
-        moved = -scale * _solve(hessian, _columns(out.gradient, count) * scale)
-        for name, change in zip(names, moved.T, strict=True):
-            results[name].append(change)
-        for name, slopes, gain in zip(functions.OBSERVABLES, out.slopes, _columns(out.gains, count).T, strict=True):
-            results[name].append(np.sum(_columns(slopes, count) * moved, axis=1) + gain)
-        for name, value in (("thermal", out.thermal), ("shared", out.shared)):
-            results[name].append(np.broadcast_to(value, (count, 1))[:, 0])
+        arguments = arguments_of(model, part, {name: value[piece] for name, value in saddle.items()})
+        at_edge = hard_edge(model, part, nodes, arguments)
+        out = functions.next_order(NUMPY, nodes.average, **arguments, edge=tuple(x[:, None] for x in at_edge))
+        count, curvature = len(part.P), Curvature.at(model, nodes, arguments)
+        moved = curvature.moved(dict(zip(functions.ORDER_PARAMETERS, columns(out.pull, count).T, strict=True)))
+        changes = np.stack([moved[name] for name in functions.ORDER_PARAMETERS], axis=1)
+        for name, slopes, gain in zip(functions.OBSERVABLES, out.slopes, columns(out.gains, count).T, strict=True):
+            moved[name] = np.sum(columns(slopes, count) * changes, axis=1) + gain
+        if paired is not None:
+            moved["contrast"] = moved["contrast"] + contrast_of_samples(model, paired, curvature, arguments)
+        moved |= {"thermal": columns([out.thermal], count)[:, 0], "shared": columns([out.shared], count)[:, 0]}
+        for name, value in moved.items():
+            results[name].append(value)
     return {name: np.concatenate(pieces) for name, pieces in results.items()}
 
 
-_SOLVED = {"V": "v", "V_u": "v_u"}
-"""What the solver calls the fluctuations at its own temperature."""
+def hard_edge(model: Model, points: Points, nodes: PromptNodes, arguments: dict[str, Any]) -> tuple[Array, ...]:
+    """W, W', W'' kappa' and W' kappa' of each point, from the side of which fewer directions are left.
 
-
-def _columns(values: Sequence[Any], count: int) -> Array:
-    """The values of `count` points side by side, shape (count, len(values))."""
-    return np.concatenate([np.broadcast_to(value, (count, 1)) for value in values], axis=1)
-
-
-def _solve(matrices: Array, vectors: Array) -> Array:
-    """Solutions of each system; NaN where a matrix is singular or not finite."""
-    good = np.isfinite(matrices).all(axis=(1, 2)) & np.isfinite(vectors).all(axis=1)
-    solved = np.full(vectors.shape, np.nan)
-    try:
-        solved[good] = np.linalg.solve(matrices[good], vectors[good][:, :, None])[:, :, 0]
-    except np.linalg.LinAlgError:
-        for i in np.flatnonzero(good):
-            if np.linalg.cond(matrices[i]) < 1 / np.finfo(float).eps:
-                solved[i] = np.linalg.solve(matrices[i], vectors[i])
-    return solved
+    Both sides count the same at the saddle point, kappa = P < s > = P - n + (directions of weights not determined); but
+    where the smaller number is next to nothing only its own side knows its digits.
+    """
+    count, weights = len(points.P), points.D * (points.D + 1)
+    out = model.fresh_tasks_next_order.hard_edge(NUMPY, nodes.average, **arguments)
+    side = points.P > weights
+    kappa, shared = np.where(side, columns(out.weights, count), columns(out.prompts, count)).T
+    law = edge(model, np.rint(np.abs(points.P[:, 0] - weights)).astype(int), kappa)
+    bend = np.where(kappa > 0, law.bend * shared, 0.0)  # without a ridge kappa does not move
+    return law.entropy, law.slope, bend, law.slope * shared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy as np
 from replica_icl.answers import Answer, lines, shown
 from replica_icl.errors import ParameterError, SolveError
 from replica_icl.parameters import OBSERVABLES, Broadcasting
-from replica_icl.status import Status
+from replica_icl.status import NextOrderStatus, Status
 
-__all__ = ["Solution", "Status", "solution_of"]
+__all__ = ["NextOrderStatus", "Solution", "Status", "solution_of"]
 
 LEVEL_PARTS = ("next_order", "theory_error")
 """Parts of a value that a solver may give beside it."""
@@ -35,8 +36,9 @@ class Solution(Answer):
         iterations: of the solver; 0 for a closed form.
         values: observable -> best value (`parameters.OBSERVABLES` says what each is).
         next_order: observable -> what the next order of the free energy, a relative O(1/D^2), adds; None at a level
-            that has none.
+            that has none, NaN where it is absent.
         theory_error: observable -> estimate of the theory's own error: an order of magnitude of what is left out.
+        next_order_status: `NextOrderStatus` of each point, None at a level that has no next order.
         spread: observable -> standard deviation over task sets or over samples, None where it was not asked for.
         draws: task sets that the values are means over, 0 where none were drawn.
         parameters: the `Setting` or `Ratios`.
@@ -54,6 +56,7 @@ class Solution(Answer):
     draws: int = 0
     parameters: Broadcasting = field(default=NOWHERE)
     at_saddle: Mapping[str, Any] | None = None
+    next_order_status: Any = None
 
     @property
     def saddle(self) -> Mapping[str, Any]:
@@ -89,6 +92,8 @@ class Solution(Answer):
     def columns(self) -> dict[str, Any]:
         """status, residual, iterations, the best values, and observable_PART for each part."""
         found = {"status": self.status, "residual": self.residual, "iterations": self.iterations, **self.observables()}
+        if self.next_order_status is not None:
+            found["next_order_status"] = self.next_order_status
         for part, by_name in self.parts().items():
             found |= {f"{name}_{part}": value for name, value in by_name.items() if value is not None}
         return found
@@ -103,13 +108,16 @@ class Solution(Answer):
                 return [plain(x) for x in np.asarray(value)]
             return float(value) if np.isfinite(value) else None
 
-        def named(status: Any) -> Any:
-            return [named(x) for x in status] if np.ndim(status) else Status(int(status)).name.lower()
+        def named(status: Any, kind: type[IntEnum] = Status) -> Any:
+            return [named(x, kind) for x in status] if np.ndim(status) else kind(int(status)).name.lower()
 
         head = {"level": self.level, "status": named(self.status), "residual": plain(self.residual)}
         iterations = int(self.iterations) if np.ndim(self.iterations) == 0 else np.asarray(self.iterations).tolist()
         drawn = {"draws": self.draws} if self.draws else {}
-        parts = {part: {name: plain(x) for name, x in by_name.items()} for part, by_name in self.parts().items()}
+        parts: dict[str, Any] = {} if self.next_order_status is None else {
+            "next_order_status": named(self.next_order_status, NextOrderStatus)
+        }  # fmt: skip
+        parts |= {part: {name: plain(x) for name, x in by_name.items()} for part, by_name in self.parts().items()}
         values = {name: plain(value) for name, value in self.observables().items()}
         return {**head, "iterations": iterations, **drawn, **values, **parts}
 
@@ -123,6 +131,8 @@ class Solution(Answer):
         head = f"{self.level}: {Status(int(self.status)).name.lower()}, residual {self.residual:.2g}"
         head += f", {self.iterations} iterations" if self.iterations else ""
         head += f", mean of {self.draws} task sets" if self.draws > 1 else ""
+        if self.next_order_status:
+            head += f", next order {NextOrderStatus(self.next_order_status).name.lower().replace('_', ' ')}"
         columns = {"observable": list(self.names()), "value": [f"{x:.10g}" for x in self.observables().values()]}
         titles = {"next_order": "next order", "theory_error": "own error", "spread": "spread"}
         for part, title in titles.items():
@@ -153,32 +163,17 @@ class Solution(Answer):
     def with_next_order(self) -> Solution:
         """This solution with the next order added to its values; itself at a level that has none.
 
-        Where the next order is not known, or larger than a value that it corrects, it is absent (NaN) and the saddle
-        point's values stay. What is left of `theory_error` is the
-        estimate of the orders after it. Residual, status and replicon stay those of the saddle point.
+        Where the next order is absent (NaN, `next_order_status` says why) the saddle point's values stay. What is left
+        of `theory_error` is the estimate of the orders after it. Residual, status and replicon stay those of the saddle
+        point.
         """
         if self.next_order is None or self.at_saddle is not None:
             return self
-        useful = self._next_order_is_small()
-        kept = {name: _number(np.where(useful, x, np.nan)[()]) for name, x in self.next_order.items()}
-        added = {name: np.where(np.isfinite(x), x, 0.0)[()] for name, x in kept.items()}
+        added = {name: np.where(np.isfinite(x), x, 0.0)[()] for name, x in self.next_order.items()}
         best = {name: _number(value + added[name]) if name in added else value for name, value in self.values.items()}
         errors = self.theory_error or {}
         left = {name: _number(x - np.abs(added.get(name, 0.0))) for name, x in errors.items()}
-        return replace(self, values=best, next_order=kept, theory_error=left or None, at_saddle=self.values)
-
-    def _next_order_is_small(self) -> Any:
-        """Where no correction of e_icl, train_error, m or q is larger than the value itself.
-
-        Elsewhere an expansion has no use: few prompts at a tiny ridge, where the next order is rounding noise, and
-        next to P = D (D + 1) without a ridge.
-        """
-        assert self.next_order is not None
-        small: Any = np.ones(np.shape(self.status), dtype=bool)
-        for name in ("e_icl", "train_error", "m", "q"):
-            if name in self.next_order:
-                small = small & ~(np.abs(self.next_order[name]) > np.abs(self.values[name]))
-        return small
+        return replace(self, values=best, theory_error=left or None, at_saddle=self.values)
 
     def of(self, parameters: Broadcasting) -> Solution:
         """The same solution, known to be that of these parameters and in their shape."""
@@ -210,6 +205,8 @@ class Solution(Answer):
         values = {name: at(getattr(self, name)) for name in self.__dataclass_fields__ if name not in kept}
         here = self.parameters if self.parameters is NOWHERE else self.parameters.point(*index)
         status = Status(int(np.asarray(self.status)[index]))
+        if self.next_order_status is not None:
+            values["next_order_status"] = NextOrderStatus(values["next_order_status"])
         return Solution(level=self.level, status=status, parameters=here, draws=self.draws, **values)
 
     def or_raise(self) -> Solution:
@@ -239,7 +236,9 @@ class Solution(Answer):
         deviations = {name: float(np.std([one.values[name] for one in best], ddof=1)) for name in names} if (
             len(draws) > 1
         ) else dict.fromkeys(names)  # fmt: skip
-        parts: dict[str, Any] = {
+        known = [one.next_order_status for one in draws]
+        parts: dict[str, Any] = {"next_order_status": None if None in known else max(known)}
+        parts |= {
             part: averaged(each) for part in LEVEL_PARTS if None not in (each := [getattr(x, part) for x in draws])
         }
         return cls(
@@ -306,6 +305,9 @@ def solution_of(
         return array if shape else float(array)
 
     parts = {name: shaped(values[name]) for name in LEVEL_PARTS if name in values}
+    if "next_order_status" in values:
+        known = np.broadcast_to(values.pop("next_order_status"), shape).astype(np.int8)
+        parts["next_order_status"] = known if shape else NextOrderStatus(int(known))
     return Solution(
         level=level,
         status=status.astype(np.int8) if shape else Status(int(status)),

@@ -121,6 +121,18 @@ def expand_averages(expression: sp.Expr) -> sp.Expr:
     return sp.expand(split.xreplace(names)).xreplace(back)
 
 
+def with_denominators_alike(expression: sp.Expr) -> sp.Expr:
+    """Denominators inside averages multiplied out, so that equal ones are seen to be equal and shared."""
+
+    def multiplied_out(average: Average) -> sp.Expr:
+        integrand = average.integrand.replace(
+            lambda e: e.is_Pow and e.base.is_Add, lambda e: sp.Pow(sp.expand(e.base), e.exp)
+        )
+        return Average(integrand, average.variables)
+
+    return expression.replace(lambda e: isinstance(e, Average), multiplied_out)
+
+
 def concentrate(expression: sp.Expr, values: Mapping[sp.Symbol, sp.Expr]) -> sp.Expr:
     """Evaluate every average in `expression` under the law that has all its mass at `values`.
 

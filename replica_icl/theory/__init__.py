@@ -8,6 +8,7 @@ THEORIES = (
     "task_diversity",
     "fresh_tasks",
     "fresh_tasks_limit",
+    "fresh_tasks_next_order",
     "given_tasks",
     "hessian_spectrum",
     "missing_onsager",

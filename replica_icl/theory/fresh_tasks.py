@@ -20,9 +20,9 @@ from replica_icl.model.prompts import gaussian as prompt_law
 from replica_icl.model.prompts import gaussian_context as prompt_law_by_context
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.action import WeightBlock
-from replica_icl.symbolic.averages import Average, expand_averages, split_averages
+from replica_icl.symbolic.averages import Average, expand_averages
 from replica_icl.symbolic.moments import scalar_moment
-from replica_icl.symbolic.next_order import NextOrder, next_order
+from replica_icl.symbolic.next_order import Meetings, NextOrder, next_order
 from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.symbolic.saddle import SaddlePoint
 from replica_icl.symbolic.stability import replicon_matrix, smallest_eigenvalue
@@ -34,10 +34,26 @@ BLOCKS = Axis("BLOCKS", ("tokens", "last_row"))
 SIDES = Axis("SIDES", ("left", "size"))
 """What is left of an equation, and the sum of the sizes of its terms."""
 
-EXTRA_PAIRINGS = sp.Matrix([[6, 6], [6, 0]])
-"""Pairings of (s . s')^4 beyond the three of a Gaussian vector, per pair of weight blocks (tokens, last row): s is the
-product of a context and a query, whose entries pair on their own, 3 x 3 - 3; the last entry of a context is one number,
-1 x 3 - 3. Counted from moments by the chapter "next-order"."""
+
+def product_meetings() -> Meetings:
+    """How directions of c (outer) x~ meet beyond what Gaussian vectors would, exactly in D.
+
+    A unit vector's (c.c')^2 has eigenvalues 1/D on constants and 2 / (D (D + 2)) on the (D - 1) (D + 2) / 2 harmonics
+    of second degree. Contexts and queries each have them, the last entry of a context is one number. So (s . s')^4 has
+    3 x 3 pairings in place of 3 where both blocks are tokens, and 1 x 3 of last rows; and three prompts that meet
+    pairwise twice have a relative 8/D more. Four meet like Gaussian vectors, but for a relative 1/D^2. Counted from
+    moments by `narration.fresh_tasks_next_order`.
+    """
+    sphere = 1 + 2 / s.D
+    tokens, mixed, corner = 9 / sphere**2 - 3, 9 / sphere - 3, 3 / sphere - 3
+
+    def thrice(X: sp.Matrix) -> sp.Expr:
+        harmonics = (s.D - 1) * (s.D + 2) / 2 * (2 / (s.D + 2)) ** 3
+        one_each = sp.sqrt(X[0, 1] * X[1, 0] / s.D)  # c.c' l l', an average as small as tokens and last row together
+        contexts = (X**3).trace() + s.D * (2 * one_each) ** 3 + harmonics * X[0, 0] ** 3
+        return contexts * (1 + harmonics) - (X**3).trace()
+
+    return Meetings(sp.Matrix([[tokens, mixed], [mixed, corner]]), thrice)
 
 
 @dataclass(frozen=True)
@@ -100,8 +116,7 @@ class FreshTasks:
     @property
     def next_order(self) -> NextOrder:
         """What fluctuations around the saddle point add to the free entropy, of relative order 1/D^2."""
-        rule = self.linear_rule
-        return next_order(self.entropic, self.energetic, (s.q - 2 * rule * s.m + rule**2, s.u), EXTRA_PAIRINGS)
+        return next_order(self.entropic, self.energetic, self.linear_rule, product_meetings())
 
 
 def derive_fresh_tasks(covariance: ResidualCovariance | None = None) -> FreshTasks:
@@ -239,7 +254,6 @@ def programs(attention: Attention | None = None) -> tuple[Program, ...]:
         arguments=(s.m, s.q, s.u, s.D, s.N, s.noise),
         outputs={"e_icl": expand_averages(test_error).replace(lambda e: isinstance(e, Average), _exact_mean)},
     )
-    first = _next_order(response)
     return (
         *prompt_law.programs(),
         *prompt_law_by_context.programs(),
@@ -248,66 +262,7 @@ def programs(attention: Attention | None = None) -> tuple[Program, ...]:
         stationarity,
         thermal,
         transfer,
-        first,
     )
-
-
-def _next_order(response: FreshTasks) -> Program:
-    """The first correction of the saddle point and of what is measured at it, as the pieces of a linear system.
-
-    With Psi the free entropy and Psi_1 its next order, the saddle moves by -(Psi'')^-1 Psi_1', and an observable by its
-    slope times that and by what it gains from Psi_1 itself: training errors are -(2/P) d/db, at fixed b P lambda_0.
-    """
-    b = s.inverse_scale
-    correction = replace(response, energetic=replace(response.energetic, inverse_scale=b)).next_order
-    total = correction.thermal + correction.shared
-    at_one = {b: sp.S.One}
-    observables = {name: response.observables[name] for name in ("e_icl", "train_error", "contrast")}
-    for thermal, gibbs, mean in (("test", "e_gibbs", "e_icl"), ("training", "train_gibbs", "train_error")):
-        observables[f"thermal_{thermal}"] = response.observables[gibbs] - observables[mean]
-    measured = -2 * unit / s.P
-    gains = {"train_error": correction.shared, "thermal_training": correction.thermal}
-    names = Axis("OBSERVABLES", tuple(observables))
-
-    def shown(expression: sp.Expr) -> sp.Expr:
-        return split_averages(with_denominators_alike(sp.sympify(expression)))
-
-    def slope(x: sp.Symbol) -> sp.Expr:
-        return shown(total.diff(x).subs(at_one))
-
-    def curvature(i: int, j: int) -> sp.Expr:
-        return shown(response.free_entropy.diff(ORDER_PARAMETERS[i], ORDER_PARAMETERS[j]))
-
-    def gain(name: str) -> sp.Expr:
-        return shown(measured * gains[name].diff(b).subs(at_one)) if name in gains else sp.S.Zero
-
-    return Program(
-        name="next_order",
-        summary="Next order of the free entropy: its value, slopes and curvatures at the saddle, and of observables.",
-        arguments=(*ORDER_PARAMETERS, s.D, s.P, unit, field, last_row_field, s.noise),
-        outputs={
-            "thermal": shown(correction.thermal.subs(at_one)),
-            "shared": shown(correction.shared.subs(at_one)),
-            "gradient": Vector.of(ORDER, map(slope, ORDER_PARAMETERS)),
-            "hessian": Matrix.symmetric_of(ORDER, curvature),
-            "slopes": Matrix.of(
-                names, ORDER, [[shown(value.diff(x)) for x in ORDER_PARAMETERS] for value in observables.values()]
-            ),
-            "gains": Vector.of(names, map(gain, observables)),
-        },
-    )
-
-
-def with_denominators_alike(expression: sp.Expr) -> sp.Expr:
-    """Denominators inside averages multiplied out, so that equal ones are seen to be equal and shared."""
-
-    def multiplied_out(average: Average) -> sp.Expr:
-        integrand = average.integrand.replace(
-            lambda e: e.is_Pow and e.base.is_Add, lambda e: sp.Pow(sp.expand(e.base), e.exp)
-        )
-        return Average(integrand, average.variables)
-
-    return expression.replace(lambda e: isinstance(e, Average), multiplied_out)
 
 
 def _exact_mean(average: Average) -> sp.Expr:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sympy as sp
 
-from replica_icl.lowering.source import Axis, Matrix, Program, Vector
+from replica_icl.lowering.source import Axis, Matrix, Program, Vector, VectorArgument
 from replica_icl.model.attention.merged import Attention, linear_attention
 from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.averages import split_averages
+from replica_icl.symbolic.averages import split_averages, with_denominators_alike
 from replica_icl.symbolic.sample_covariance import PairedPrompt, energetic_covariance, entropic_covariance
 from replica_icl.theory.fresh_tasks import (
     ORDER,
@@ -23,7 +23,6 @@ from replica_icl.theory.fresh_tasks import (
     in_response_units,
     last_row_field,
     unit,
-    with_denominators_alike,
 )
 
 OTHER = {x: sp.Symbol(f"{x.name}_other", positive=True) for x in ORDER_PARAMETERS}
@@ -35,6 +34,7 @@ SOURCES = {"m": s.m, "q": s.q + s.V, "u": s.u + s.V_u}
 SOURCED = Axis("SOURCED", tuple(SOURCES))
 FOLLOWING = Axis("FOLLOWING", ("e_icl", "contrast"))
 """Observables that are functions of those with a source."""
+BENDS = Axis("BENDS", ("m_weight_norm", "weight_norm_weight_norm"))
 BETWEEN = Axis("ACROSS", tuple(x.name for x in ACROSS))
 
 
@@ -67,41 +67,52 @@ def covariance(theory: FreshTasks) -> sp.Expr:
 
 
 def programs(attention: Attention | None = None) -> tuple[Program, ...]:
-    """The covariance and its derivatives where both groups are the same, and the response of the saddle to a source."""
+    """The covariance and its derivatives where both groups are the same, each group moved in a direction of its own."""
     response = in_response_units(derive_fresh_tasks((attention or linear_attention()).covariance))
     value = covariance(response)
-    same = {**{other: x for x, other in OTHER.items()}, ACROSS[0]: s.q, ACROSS[1]: s.u}
-
-    def shown(expression: sp.Expr) -> sp.Expr:
-        return split_averages(with_denominators_alike(sp.sympify(expression)))
+    first, second = (sp.symbols([f"{x.name}_{which}" for x in ORDER_PARAMETERS]) for which in ("first", "second"))
+    steps = sp.symbols("step_first step_second")
+    moved = {x: x + steps[0] * change for x, change in zip(ORDER_PARAMETERS, first, strict=True)}
+    moved |= {y: y + steps[1] * change for y, change in zip(OTHER.values(), second, strict=True)}
+    same = {**dict.fromkeys(steps, 0), **{other: x for x, other in OTHER.items()}, ACROSS[0]: s.q, ACROSS[1]: s.u}
+    value = value.subs(moved, simultaneous=True)
 
     def of_value(*by: sp.Symbol) -> sp.Expr:
-        return shown(value.diff(*by).subs(same))
+        return with_denominators_alike(sp.sympify(value.diff(*by) if by else value).subs(same))
 
-    def mixed(i: int, j: int) -> sp.Expr:
-        return of_value(ORDER_PARAMETERS[i], OTHER[ORDER_PARAMETERS[j]])
-
-    def curvature(i: int, j: int) -> sp.Expr:
-        return shown(response.free_entropy.diff(ORDER_PARAMETERS[i], ORDER_PARAMETERS[j]))
-
-    following = [[shown(response.observables[name].diff(x)) for x in (s.m, s.q, s.u)] for name in FOLLOWING.things]
+    norm = sp.Symbol("weight_norm", positive=True)
+    contrast = response.observables["contrast"].subs(s.q, (norm - s.u) / s.D)
+    at_saddle = {norm: response.observables["weight_norm"]}
+    bends = [contrast.diff(x, y).subs(at_saddle) for x, y in ((s.m, norm), (norm, norm))]
+    slopes = [
+        [split_averages(response.observables[name].diff(x)) for x in (s.m, s.q, s.u)] for name in FOLLOWING.things
+    ]
     return (
         Program(
             name="sample_covariance",
-            summary="Covariance of log Z over samples between two groups of replicas, with what its derivatives need.",
-            arguments=(*ORDER_PARAMETERS, s.D, s.P, unit, field, last_row_field, s.noise),
+            summary="Covariance of log Z over samples between two groups of replicas, and its slopes in directions.",
+            arguments=(
+                *ORDER_PARAMETERS,
+                *(s.D, s.P, unit, field, last_row_field, s.noise),
+                VectorArgument("first", ORDER, tuple(first)),
+                VectorArgument("second", ORDER, tuple(second)),
+            ),
             outputs={
-                "value": shown(value.subs(same)),
-                "slope": Vector.of(ORDER, map(of_value, ORDER_PARAMETERS)),
-                "mixed": Matrix.symmetric_of(ORDER, mixed),
-                "mixed_across": Matrix.of(ORDER, BETWEEN, [[of_value(x, z) for z in ACROSS] for x in ORDER_PARAMETERS]),
-                "slope_across": Vector.of(BETWEEN, map(of_value, ACROSS)),
+                "value": of_value(),
+                "slope": of_value(steps[0]),
+                "mixed": of_value(*steps),
+                "first_across": Vector.of(BETWEEN, [of_value(steps[0], z) for z in ACROSS]),
+                "second_across": Vector.of(BETWEEN, [of_value(steps[1], z) for z in ACROSS]),
                 "across": Matrix.symmetric_of(BETWEEN, lambda i, j: of_value(ACROSS[i], ACROSS[j])),
-                "hessian": Matrix.symmetric_of(ORDER, curvature),
-                "sources": Matrix.of(
-                    SOURCED, ORDER, [[-sp.sympify(o).diff(x) for x in ORDER_PARAMETERS] for o in SOURCES.values()]
-                ),
-                "following": Matrix.of(FOLLOWING, SOURCED, following),
+            },
+        ),
+        Program(
+            name="following",
+            summary="Slopes of e_icl and contrast in m, q and u; bends of contrast in m and |W|^2, and in |W|^2 twice.",
+            arguments=(*ORDER_PARAMETERS, s.D, s.P, unit, s.noise),
+            outputs={
+                "slopes": Matrix.of(FOLLOWING, SOURCED, slopes),
+                "bends": Vector.of(BENDS, bends),
             },
         ),
     )

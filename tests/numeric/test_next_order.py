@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from replica_icl.numeric.finite_size import solve_finite_size
@@ -63,12 +64,15 @@ def test_the_norm_is_the_derivative_of_the_energy(setting: Setting) -> None:
 
 
 def test_it_falls_like_the_inverse_number_of_weights() -> None:
-    solution = solve([Setting(D=D, N=2 * D, P=round(0.7 * D**2), ridge=0.1 / D) for D in (40, 80, 160, 320)])
+    """D^2 times the relative correction tends to a constant, from which it differs like 1/D."""
+    sizes = (40, 80, 160, 320)
+    solution = solve([Setting(D=D, N=2 * D, P=round(0.7 * D**2), ridge=0.1 / D) for D in sizes])
     assert solution.next_order is not None
     for name in ("train_error", "e_icl", "q"):
-        relative = solution.next_order[name] / solution.saddle[name]
-        ratios = relative[:-1] / relative[1:]
-        assert abs(ratios[-1] - 4) < 0.2, name
+        constants = np.square(sizes) * solution.next_order[name] / solution.saddle[name]
+        assert 0 < abs(constants[-1] - constants[-2]) < 0.1 * abs(constants[-1]), name
+        steps = np.diff(constants)
+        assert abs(steps[-2] / steps[-1] - 2) < 0.3, name
 
 
 def test_without_a_ridge_it_is_the_limit_of_small_ridges() -> None:

@@ -6,7 +6,7 @@ the standard deviation of these over training sets is what a simulation shows as
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,8 +18,11 @@ from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import prompt_nodes
+from replica_icl.numeric.curvature import SOLVED, Curvature, arguments_of, columns
 from replica_icl.numeric.finite_size import solve_finite_size
-from replica_icl.numeric.solution import Solution, Status
+from replica_icl.numeric.saddle import Points
+from replica_icl.numeric.sample_covariance import Covariance, responses
+from replica_icl.numeric.solution import Solution
 from replica_icl.setting import Setting
 
 Array = NDArray[np.floating[Any]]
@@ -50,53 +53,39 @@ def sample_spread(settings: Sequence[Setting], tolerance: float = 1e-5, model: M
     model = model or LINEAR_ATTENTION
     singular = [setting.ridge == 0 and setting.P == setting.acting_weights for setting in settings]
     regular = [i for i, without in enumerate(singular) if not without]
-    warm = [replace(settings[i], beta=float(settings[i].P)) for i in regular]
+    warm = [replace(settings[i], beta=float(settings[i].P)) for i in regular]  # V in the solver's units
     solved = solve_finite_size(warm, min(tolerance, 1e-7), model=model)
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for k in np.flatnonzero(solved.converged).tolist():
+        groups[warm[k].D, warm[k].N, warm[k].noise].append(k)
     spreads = {name: np.full(len(settings), np.nan) for name in SPREAD}
-    for k, i in enumerate(regular):
-        if solved.status[k] == Status.CONVERGED:
-            for name, value in _standard_deviations(settings[i], solved.point(k), tolerance, model).items():
-                spreads[name][i] = value
+    for members in groups.values():
+        found = _standard_deviations([warm[k] for k in members], solved, members, tolerance, model)
+        for name, values in found.items():
+            spreads[name][[regular[k] for k in members]] = values
     return spreads
 
 
-def _standard_deviations(setting: Setting, saddle: Solution, tolerance: float, model: Model) -> dict[str, float]:
-    """At one saddle point, solved at beta = P."""
-    steepest = max(1.0, 1 / saddle.replicon)
-    law = (model, setting.D, setting.N, setting.noise)
-    functions = model.sample_spread
-    order = {x: getattr(saddle, x) for x in functions.ORDER_PARAMETERS}
-    out = functions.sample_covariance(
-        NUMPY,
-        prompt_nodes(*law, tolerance, steepest, degree=2).average,
-        **{x: np.full((1, 1), value) for x, value in order.items()},
-        D=float(setting.D),
-        P=float(setting.P),
-        c=1.0,
-        field=setting.ridge,
-        field_u=setting.ridge,
-        rho=setting.noise,
-    )
-    across, to_across = _numbers(out.across), _numbers(out.mixed_across)
-    mixed = _numbers(out.mixed) - to_across @ np.linalg.solve(
-        across, to_across.T
-    )  # the overlaps across stay stationary
-    scale = np.abs(np.array(list(order.values())))
-    hessian = _numbers(out.hessian) * np.outer(scale, scale)
-    response = -scale[:, None] * np.linalg.solve(hessian, scale[:, None] * _numbers(out.sources).T)
-    covariance = response.T @ mixed @ response
-
-    variances = dict(zip(functions.SOURCED, np.diag(covariance), strict=True))
-    for name, slopes in zip(functions.FOLLOWING, _numbers(out.following), strict=True):
-        variances[name] = slopes @ covariance @ slopes
-    # The training error is twice the energy without the ridge's part, lambda_0 (D q + u) / 2; log Z = -P E_0 + ...
-    energy = _numbers([[out.value]]).item() / setting.P**2
-    with_energy = _numbers([out.slope])[0] @ response / setting.P
-    norm = setting.ridge * np.array([0.0, setting.D, 1.0])
-    variances["train_error"] = 4 * energy - 4 * norm @ with_energy + norm @ covariance @ norm
-    return {name: math.sqrt(max(variance, 0.0)) for name, variance in variances.items()}
-
-
-def _numbers(matrix: Sequence[Sequence[Any]]) -> Array:
-    """A matrix of a lowered record, evaluated at one point."""
-    return np.array([[float(np.ravel(x)[0]) for x in row] for row in matrix])
+def _standard_deviations(
+    settings: Sequence[Setting], solved: Solution, members: Sequence[int], tolerance: float, model: Model
+) -> dict[str, Array]:
+    """At the saddle points of one prompt law, solved at beta = P."""
+    ridges = np.array([setting.ridge for setting in settings])
+    points = Points.of(settings, np.stack([ridges, ridges], axis=1))
+    steepest = max(1.0, float(np.max(1 / solved["replicon"][members])))
+    nodes = prompt_nodes(model, points.D, points.N, points.noise, tolerance, steepest, degree=2)
+    saddle = {SOLVED.get(x, x): solved[x][members] for x in model.fresh_tasks.ORDER_PARAMETERS}
+    arguments = arguments_of(model, points, saddle)
+    move = responses(Curvature.at(model, nodes, arguments), points.D)
+    functions, P = model.sample_spread, points.P[:, 0]
+    shared = {name: arguments[name] for name in (*functions.ORDER_PARAMETERS, "D", "P", "c", "rho")}
+    following = functions.following(NUMPY, nodes.average, **shared).slopes
+    for name, slopes in zip(functions.FOLLOWING, following, strict=True):
+        each = list(zip(columns(slopes, len(P)).T, (move[x] for x in functions.SOURCED), strict=True))
+        move[name] = {x: sum(slope * moved[x] for slope, moved in each) for x in move["m"]}
+    found = {name: Covariance.of(model, nodes, arguments, moved, moved) for name, moved in move.items()}
+    variances = {name: covariance.observables for name, covariance in found.items()}
+    # The training error is twice the energy without the ridge's part, lambda_0 |W|^2 / 2; log Z = -P E_0 + ...
+    norm = found["weight_norm"]
+    variances["train_error"] = 4 * norm.energy / P**2 - 4 * ridges * norm.with_energy / P + ridges**2 * norm.observables
+    return {name: np.sqrt(np.maximum(variances[name], 0.0)) for name in SPREAD}

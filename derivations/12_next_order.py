@@ -589,7 +589,8 @@ derivation.text(
     r"""
     where the saddle point has $h$, with $h (h + \delta) = \zeta$, and [[fluctuations]] add $\zeta / (2
     h + \delta)^2$. The rest is integrated to $\psi(h; \delta)$, which is added to the free entropy of one
-    replica; what the replicas share is its slope along them. Far from the edge $\psi$ is a sum of inverse powers of $2
+    replica, $X^2 (2 - X)^2$ times, with $X$ that of Gaussian features: once up to order $1/M^2$ next to the edge, and
+    not at all for weak prompts, where [[phi]] is exact; what the replicas share is its slope along them. Far from the edge $\psi$ is a sum of inverse powers of $2
     h + \delta$ and of higher order. At the edge it is all: a square matrix without a ridge has $\frac{\pi}{2}$
     times the saddle point's $h$, at every $D$.
     """

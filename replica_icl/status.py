@@ -26,8 +26,8 @@ class NextOrderStatus(IntEnum):
 
     ADDED = 0
     NO_USE = 1
-    """Larger than the value itself, for at least one of e_icl, train_error, m and q: there the value is that of the
-    saddle point."""
+    """Larger than the value itself, for at least one of e_icl, train_error, m and q: a value of which that is so is
+    that of the saddle point."""
     INACCURATE = 2
     """Two rules of quadrature disagree about it: no value has it."""
     NO_MEAN = 3

@@ -22,7 +22,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = 'b993f61915cc17e6d4534b77f2b0237ca6b22c6cd8f5beab9bf303d42a8b2ba7'
+FINGERPRINT = 'a35f73e19159c6ec9c12bac73c6c6ad95104df5a39cd577230eeb9ca2a26883e'
 
 from typing import Any, NamedTuple
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = '2589febfc2b6fc3999b57df52b98d1b9bea7ff4332a2606caa0b75f261585396'
+FINGERPRINT = 'b1361c1d0d789e440fd88b7fc3f8bc3461a1a89af2f47f3490f0f898bd6667fc'
 
 from typing import Any, NamedTuple
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_next_order.py',
 )
-FINGERPRINT = 'd8579f03f2c176e728e8aa6dc775492fc46375c88c4282daedd11514c0361861'
+FINGERPRINT = '32ed80b11ef7e8b5e3d811f066684a5fb74a3fb28cfbee179c5c863a17b3b550'
 
 from typing import Any, NamedTuple
 
@@ -59,6 +59,14 @@ class HardEdge(NamedTuple):
 
 class FarFromEdge(NamedTuple):
     """What the hard edge adds to log Z of one replica, with its first two derivatives in kappa."""
+
+    entropy: Any
+    slope: Any
+    bend: Any
+
+
+class Matched(NamedTuple):
+    """The hard edge's W and derivatives as they are counted; the law's, min(P, n) and max(P, n)."""
 
     entropy: Any
     slope: Any
@@ -851,4 +859,26 @@ class Functions:
             entropy=h*(h*(h*(h*(h*(h*(h*(h*(h*(x0*(x0*(x0*(x0*(x0*(x0*(x0*(x0*((xp.rational(23447990190625, 1572864))*x0 + xp.rational(-43894689691853, 524288)) + xp.rational(26168027052167, 131072)) + xp.rational(-34403514574429, 131072)) + xp.rational(54126688290285, 262144)) + xp.rational(-25817200141395, 262144)) + xp.rational(3596142154787, 131072)) + xp.rational(-527078398329, 131072)) + xp.rational(1394568125937, 5767168)) + xp.rational(-1367195445, 524288)) + x0*(x0*(x0*(x0*(x0*(x0*(x0*((xp.rational(1971200, 3))*x0 - 3297280) + xp.rational(34363904, 5)) + xp.rational(-22982144, 3)) + 4886744) - 1762832) + xp.rational(986830, 3)) + xp.rational(-125262, 5)) + xp.rational(11025, 32)) + x0*(x0*(x0*(x0*(x0*(x0*((xp.rational(6553988155, 196608))*x0 + xp.rational(-9658593945, 65536)) + xp.rational(17231463249, 65536)) + xp.rational(-78792588589, 327680)) + xp.rational(7716240147, 65536)) + xp.rational(-1901213139, 65536)) + xp.rational(189392819, 65536)) + xp.rational(-3433995, 65536)) + x0*(x0*(x0*(x0*(x0*((xp.rational(17920, 9))*x0 - 7616) + xp.rational(79088, 7)) + xp.rational(-24208, 3)) + 2762) + xp.rational(-751, 2)) + xp.rational(75, 8)) + x0*(x0*(x0*(x0*((xp.rational(887887, 6144))*x0 + xp.rational(-956263, 2048)) + xp.rational(565493, 1024)) + xp.rational(-2614235, 9216)) + xp.rational(801015, 14336)) + xp.rational(-4179, 2048)) + x0*(x0*(x0*((xp.rational(40, 3))*x0 + xp.rational(-176, 5)) + 31) + xp.rational(-29, 3)) + xp.rational(9, 16)) + x0*(x0*((xp.rational(1295, 768))*x0 + xp.rational(-889, 256)) + xp.rational(2567, 1280)) + xp.rational(-55, 256)) + x0*((xp.rational(1, 3))*x0 + xp.rational(-1, 2)) + xp.rational(1, 8)) + (xp.rational(7, 48))*x0 + xp.rational(-3, 16)),
             slope=xp.power(h, 2)*(h*(h*(h*(h*(h*(h*(h*(h*(x0*(x0*(x0*(x0*(x0*(x0*(x0*(x0*(xp.rational(1097367242296325, 262144) - xp.rational(211031911715625, 262144)*x0) + xp.rational(-601864622199841, 65536)) + xp.rational(722473806063009, 65536)) + xp.rational(-1028407077515415, 131072)) + xp.rational(438892402403715, 131072)) + xp.rational(-53942132321805, 65536)) + xp.rational(6852019178277, 65536)) + xp.rational(-1394568125937, 262144)) + xp.rational(12304759005, 262144)) + x0*(x0*(x0*(x0*(x0*(x0*(x0*(145080320 - 31539200*x0) - 274911232) + 275785728) - 156375808) + 49359296) - 7894640) + 501048) + xp.rational(-11025, 2)) + x0*(x0*(x0*(x0*(x0*(x0*(xp.rational(183513284955, 32768) - xp.rational(45877917085, 32768)*x0) + xp.rational(-292934875233, 32768)) + xp.rational(236377765767, 32768)) + xp.rational(-100311121911, 32768)) + xp.rational(20913344529, 32768)) + xp.rational(-1704535371, 32768)) + xp.rational(24037965, 32768)) + x0*(x0*(x0*(x0*(x0*(243712 - 71680*x0) - 316352) + 193664) - 55240) + 6008) + xp.rational(-225, 2)) + x0*(x0*(x0*(x0*(xp.rational(12431419, 1024) - xp.rational(4439435, 1024)*x0) + xp.rational(-6220423, 512)) + xp.rational(2614235, 512)) + xp.rational(-801015, 1024)) + xp.rational(20895, 1024)) + x0*(x0*(x0*(704 - 320*x0) - 496) + 116) + xp.rational(-9, 2)) + x0*(x0*(xp.rational(6223, 128) - xp.rational(3885, 128)*x0) + xp.rational(-2567, 128)) + xp.rational(165, 128)) + x0*(4 - 4*x0) + xp.rational(-1, 2)) - xp.rational(7, 8)*x0 + xp.rational(3, 8)),
             bend=xp.power(h, 3)*(h*(h*(h*(h*(h*(h*(h*(h*(x0*(x0*(x0*(x0*(x0*(x0*(x0*(x0*((xp.rational(1477223382009375, 32768))*x0 + xp.rational(-14265774149852225, 65536)) + xp.rational(1805593866599523, 4096)) + xp.rational(-7947211866693099, 16384)) + xp.rational(5142035387577075, 16384)) + xp.rational(-3950031621633435, 32768)) + xp.rational(53942132321805, 2048)) + xp.rational(-47964134247939, 16384)) + xp.rational(4183704377811, 32768)) + xp.rational(-61523795025, 65536)) + x0*(x0*(x0*(x0*(x0*(x0*(x0*(1576960000*x0 - 6673694720) + 11546271744) - 10479857664) + 5316777472) - 1480778880) + 205260640) - 11023056) + 99225) + x0*(x0*(x0*(x0*(x0*(x0*((xp.rational(504657087935, 8192))*x0 + xp.rational(-917566424775, 4096)) + xp.rational(2636413877097, 8192)) + xp.rational(-236377765767, 1024)) + xp.rational(702177853377, 8192)) + xp.rational(-62740033587, 4096)) + xp.rational(8522676855, 8192)) + xp.rational(-24037965, 2048)) + x0*(x0*(x0*(x0*(x0*(2723840*x0 - 8286208) + 9490560) - 5035264) + 1215280) - 108144) + 1575) + x0*(x0*(x0*(x0*((xp.rational(4439435, 32))*x0 + xp.rational(-87019933, 256)) + xp.rational(18661269, 64)) + xp.rational(-13071175, 128)) + xp.rational(801015, 64)) + xp.rational(-62685, 256)) + x0*(x0*(x0*(8320*x0 - 15488) + 8928) - 1624) + 45) + x0*(x0*((xp.rational(19425, 32))*x0 + xp.rational(-6223, 8)) + xp.rational(7701, 32)) + xp.rational(-165, 16)) + x0*(56*x0 - 40) + 3) + 7*x0 + xp.rational(-3, 2)),
+        )
+
+    @staticmethod
+    def matched(xp, *, W, W_slope, W_bend, kappa, smaller, larger) -> Matched:
+        """The hard edge's W and derivatives as they are counted; the law's, min(P, n) and max(P, n)."""
+        x0 = kappa - smaller
+        x1 = -x0
+        x2 = xp.power(x1, 4)
+        x3 = (1 / xp.power(larger, 2))
+        x4 = (1 / xp.power(smaller, 2))
+        x5 = 1/(larger*smaller)
+        x6 = -xp.power(x1, 2)*x5 + 2
+        x7 = x3*x4*xp.power(x6, 2)
+        x8 = x2*x7
+        x9 = -4*xp.power(x1, 3)*x7 - 2*x2*x6*(2*kappa - 2*smaller)/(xp.power(larger, 3)*xp.power(smaller, 3))
+        x10 = xp.power(x0, 2)
+        x11 = x10*x5
+        x12 = 2 - x11
+        return Matched(
+            entropy=W*x8,
+            slope=W*x9 + W_slope*x8,
+            bend=4*W*x10*x3*x4*(-8*x11*x12 - x11*(2 - 3*x11) + 3*xp.power(x12, 2)) + W_bend*x8 + 2*W_slope*x9,
         )

@@ -26,7 +26,7 @@ SOURCES = (
     'theory/marchenko_pastur.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = 'f6716c2249998cd8aa197a54df6c34a1a64137fc330f4e1b375fcfcd19d29b7c'
+FINGERPRINT = 'ee96ada0178fde0ad7660938ae9ceacd1008e9d009921373b04344898ef06856'
 
 from typing import Any, NamedTuple
 

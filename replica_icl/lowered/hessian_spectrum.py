@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = '677fe86f68ba3b5f39b928c8da1c13c30dc6faa47fa94aa83c1c53a5d4603c2e'
+FINGERPRINT = '0e38d47dc40bfe213ccb53c7d8155e937898d7c53b359fea0a5e51c93f5cd669'
 
 from typing import Any, NamedTuple
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = 'ad025f59f6dac23ae277c30af3aa9e9de8b0c2d69b7c688a7112b374e552981c'
+FINGERPRINT = 'adc7ad5f958813816f2e4cd5ea052e3b8a072c990dd06840bbae4c228148c1d5'
 
 from typing import Any, NamedTuple
 

@@ -30,7 +30,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'dc7b85f47b876b830a432a649994b5fca2442217f95f85cf3ff776d26e2c18d3'
+FINGERPRINT = 'bb0a1b99b1b68524774268f717dacd419a73ea0530b76c128e85628d8ca1785f'
 
 from typing import Any, NamedTuple
 

@@ -29,7 +29,7 @@ SOURCES = (
     'theory/prior_ridge.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'ed1a35cec5208f33c86c4a2edcc670c1d567ed5f8048a3b26f7acac4a16cda0a'
+FINGERPRINT = '64fa43a70c954330587942485e2889798e1e9a0687326882c27fb58d560638e1'
 
 from typing import Any, NamedTuple
 

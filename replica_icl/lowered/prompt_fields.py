@@ -26,7 +26,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = '04ed1ba2bb06fde40c4fe8069c7499535ad33203aa53bab5ac6db7d971f4e271'
+FINGERPRINT = '0af65c7d2a4379cfb2c8e00e2a7b59023d9f8b046ac57c8ac3029a0b5a18c0d8'
 
 from typing import Any, NamedTuple
 

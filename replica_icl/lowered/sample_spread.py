@@ -24,7 +24,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = 'ad8000d667da5308df18156e8d5fe422b2d45bce8a719721287203ecd631c52e'
+FINGERPRINT = '29f32de9d37a0d92c80c456c4d01e4cedc35497d2d79941a64fddeda8e9d9e45'
 
 from typing import Any, NamedTuple
 

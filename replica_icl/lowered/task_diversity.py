@@ -25,7 +25,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '52e1855133bc599093a5eb37f2125f7b6c5f5524664a56951a2693dbfd88afa6'
+FINGERPRINT = '37dd849c672ef11b497d9775010afbd2417e55e8397a52c81996ade031cf1d2f'
 
 from typing import Any, NamedTuple
 

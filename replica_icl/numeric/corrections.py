@@ -52,9 +52,9 @@ def corrections(
     finite = np.isfinite(list(largest.values())).all(axis=0)
     accurate = (differences <= allowed).all(axis=0)
     useful = {name: np.abs(change) <= USEFUL * sizes[name] for name, change in added.items()}
-    for name in ("log_Z", "entropy"):  # which may be zero
-        useful[name] = np.isfinite(added[name])
     all_useful = np.all([useful[name] for name in ESTIMATED], axis=0)
+    for name in added:  # the contrast is a ratio of its own; u, V and V_u go with q, and the last two may be zero
+        useful[name] = useful[name] | (all_useful if name != "contrast" else False) | (name in ("log_Z", "entropy"))
     status = np.where(all_useful, NextOrderStatus.ADDED, NextOrderStatus.NO_USE)
     status = np.where(accurate, status, NextOrderStatus.INACCURATE)
     status = np.where(finite, status, NextOrderStatus.NO_MEAN)

@@ -68,6 +68,16 @@ def hard_edge(model: Model, points: Points, nodes: PromptNodes, arguments: dict[
     out = model.fresh_tasks_next_order.hard_edge(NUMPY, nodes.average, **arguments)
     side = points.P > weights
     kappa, shared = np.where(side, columns(out.weights, count), columns(out.prompts, count)).T
-    law = edge(model, np.rint(np.abs(points.P[:, 0] - weights)).astype(int), kappa)
+    P = points.P[:, 0]
+    law = edge(model, np.rint(np.abs(P - weights)).astype(int), kappa)
+    law = model.fresh_tasks_next_order.matched(
+        NUMPY,
+        W=law.entropy,
+        W_slope=law.slope,
+        W_bend=law.bend,
+        kappa=kappa,
+        smaller=np.minimum(P, weights),
+        larger=np.maximum(P, weights),
+    )
     bend = np.where(kappa > 0, law.bend * shared, 0.0)  # without a ridge kappa does not move
     return law.entropy, law.slope, bend, law.slope * shared

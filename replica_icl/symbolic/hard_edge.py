@@ -19,6 +19,11 @@ critical eigenvalue; this is in the next order already. What the exact law has b
 
 a sum of inverse powers of 2 kappa + a far from the edge. It holds for any features: only A and B are theirs. The
 uniform mode of the replicas has kappa + epsilon kappa', so that its shared part is W'(kappa) kappa'.
+
+Where 2 kappa + a is of order n, W is of order 1/n like all that the next order leaves out, and nothing says that it is
+the edge's. So it is counted X^2 (2 - X)^2 times, X = (min(P, n) - kappa)^2 / (n P) the stability matrix of Gaussian
+features. Next to the edge, 1 - X = (2 kappa + a) / n, that is once up to order 1/n^2; for weak prompts and for a large
+ridge, where the next order is exact at first order in X, nothing is added to it.
 """
 
 from __future__ import annotations
@@ -87,6 +92,26 @@ def hard_edge(
     return HardEdge(sum_over_prompts("kappa", c / dressed), shared)
 
 
+@dataclass(frozen=True)
+class EdgeLaw:
+    """W and its first two derivatives in kappa."""
+
+    entropy: sp.Expr
+    slope: sp.Expr
+    bend: sp.Expr
+
+    def matched(self, kappa: sp.Symbol, smaller: sp.Symbol, larger: sp.Symbol) -> EdgeLaw:
+        """X^2 (2 - X)^2 W and its derivatives; `smaller` and `larger` are min(P, n) and max(P, n)."""
+        X = (smaller - kappa) ** 2 / (smaller * larger)
+        g = (X * (2 - X)) ** 2
+        first, second = g.diff(kappa), g.diff(kappa, 2)
+        return EdgeLaw(
+            self.entropy * g,
+            self.slope * g + self.entropy * first,
+            self.bend * g + 2 * self.slope * first + self.entropy * second,
+        )
+
+
 _RING, _H, _INDEX = ring("h, p", QQ)
 INVERSE, INDEX = sp.symbols("h p", positive=True)
 """h = 1 / (2 kappa + a) and p = a h: far from the edge h is small, and 0 <= p <= 1."""
@@ -130,17 +155,8 @@ def beyond_fluctuations(orders: int) -> PolyElement:
     return _truncated(first + Y / 2 - (1 - _INDEX**2) / 4, orders)
 
 
-@dataclass(frozen=True)
-class FarFromEdge:
-    """W and its first two derivatives in kappa, in powers of INVERSE."""
-
-    entropy: sp.Expr
-    slope: sp.Expr
-    bend: sp.Expr
-
-
-def far_from_edge(orders: int = 9) -> FarFromEdge:
-    """W from its theta-derivative, which is -2 dW / d log z^2 with the sign turned."""
+def far_from_edge(orders: int = 9) -> EdgeLaw:
+    """In powers of INVERSE: W from its theta-derivative, which is -2 dW / d log z^2 with the sign turned."""
     theta_W = -beyond_fluctuations(orders)
 
     def by_kappa(theta_of: PolyElement) -> PolyElement:
@@ -149,4 +165,4 @@ def far_from_edge(orders: int = 9) -> FarFromEdge:
 
     slope = by_kappa(theta_W)
     found = (_integrated(theta_W), slope, by_kappa(_theta(slope)))
-    return FarFromEdge(*(sp.horner(x.as_expr(INVERSE, INDEX), wrt=INVERSE) for x in found))
+    return EdgeLaw(*(sp.horner(x.as_expr(INVERSE, INDEX), wrt=INVERSE) for x in found))

@@ -15,7 +15,7 @@ import sympy as sp
 from replica_icl.lowering.source import Axis, Matrix, Program, Vector, VectorArgument
 from replica_icl.model.attention.merged import Attention, linear_attention
 from replica_icl.symbolic import symbols as s
-from replica_icl.symbolic.hard_edge import INDEX, INVERSE, far_from_edge
+from replica_icl.symbolic.hard_edge import INDEX, INVERSE, EdgeLaw, far_from_edge
 from replica_icl.theory.fresh_tasks import (
     BLOCKS,
     ORDER,
@@ -34,6 +34,8 @@ EDGE = Axis("EDGE", ("entropy", "slope", "bend", "energy"))
 DISTANCE = Axis("DISTANCE", ("directions", "shared"))
 """From the hard edge: kappa and kappa', see `symbolic.hard_edge`."""
 edge_numbers = sp.symbols("W W_slope W_bend W_energy", real=True)
+law_numbers = sp.symbols("W W_slope W_bend", real=True)
+kappa, smaller, larger = sp.symbols("kappa smaller larger", positive=True)
 
 
 def programs(attention: Attention | None = None) -> tuple[Program, ...]:
@@ -99,5 +101,11 @@ def programs(attention: Attention | None = None) -> tuple[Program, ...]:
             summary="What the hard edge adds to log Z of one replica, with its first two derivatives in kappa.",
             arguments=(INVERSE, INDEX),
             outputs=vars(far_from_edge()),
+        ),
+        Program(
+            name="matched",
+            summary="The hard edge's W and derivatives as they are counted; the law's, min(P, n) and max(P, n).",
+            arguments=(*law_numbers, kappa, smaller, larger),
+            outputs=vars(EdgeLaw(*law_numbers).matched(kappa, smaller, larger)),
         ),
     )

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from replica_icl.numeric.corrections import VALUES, corrections
 from replica_icl.numeric.finite_size import solve_finite_size
-from replica_icl.numeric.solution import Solution, Status
+from replica_icl.numeric.solution import NextOrderStatus, Solution, Status
 from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import simulate
@@ -138,14 +139,132 @@ def test_it_is_what_simulation_shows_beside_the_saddle_point(P: int) -> None:
 
 
 @pytest.mark.parametrize("ridge", [1e-8, 1e-20])
-def test_a_next_order_larger_than_its_value_is_absent_and_never_added(ridge: float) -> None:
-    """Few prompts at a tiny ridge: the expansion is rounding noise there, the saddle point is not."""
-    solution = solve(Setting(D=20, N=100, P=3, noise=0.25, ridge=ridge))
+def test_few_prompts_at_a_tiny_ridge(ridge: float) -> None:
+    """It stays a small and accurate correction, whatever the tolerance and the ridge, and is seen in simulation."""
+    setting = Setting(D=20, N=100, P=3, noise=0.25, ridge=ridge)
+    solution = solve(setting)
+    assert solution.next_order_status == NextOrderStatus.ADDED
+    for name in ("e_icl", "m", "q", "u", "contrast"):
+        assert abs(added(solution, name)) < 0.1 * solution.saddle[name], name
+        for other in (solve(setting, tolerance=1e-9), solve(replace(setting, ridge=1e-12))):
+            assert added(other, name) == pytest.approx(added(solution, name), rel=1e-3), name
+    found = simulate(replace(setting, ridge=1e-8), 1500, seed=64, workers=1)
+    for name in ("e_icl", "m", "q", "u", "contrast"):
+        assert abs(found[name].mean - getattr(solution, name)) < 4 * found[name].sem + 2e-4, name
+
+
+def test_many_labels_and_much_noise() -> None:
+    """The next order of q used to change from 256 to 37 with the tolerance here."""
+    setting = Setting(D=24, N=4234, P=7, noise=4.64, ridge=6e-10)
+    coarse, fine = solve(setting, tolerance=1e-6), solve(setting, tolerance=1e-9)
+    for name in ("e_icl", "m", "q", "u"):
+        assert added(coarse, name) == pytest.approx(added(fine, name), rel=1e-3), name
+        assert abs(added(fine, name)) < 0.05 * fine.saddle[name], name
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting(D=6, N=12, P=42, ridge=1e-5),
+        Setting(D=6, N=12, P=42, ridge=1.5e-7),
+        Setting(D=6, N=12, P=43, ridge=1e-6),
+        Setting(D=10, N=20, P=110, ridge=1e-6),
+    ],
+    ids=str,
+)
+def test_the_hard_edge_is_what_simulation_shows(setting: Setting) -> None:
+    """At P = D (D + 1) and beside it e_icl is far above the saddle point, at every D."""
+    solution, found = solve(setting), simulate(setting, 3000, seed=61, workers=1)
+    assert solution.theory_error is not None
+    for name in ("e_icl", "train_error", "m", "q"):
+        mean, sem = found[name].mean, found[name].sem
+        assert sem is not None
+        assert abs(mean - getattr(solution, name)) < 4 * sem + solution.theory_error[name], name
+    seen, sem = found["e_icl"].mean, found["e_icl"].sem
+    assert sem is not None
+    assert abs(seen - solution.e_icl) < 4 * sem
+    assert seen > solution.saddle["e_icl"] + 4 * sem
+
+
+@pytest.mark.parametrize("D", [12, 24, 40])
+def test_a_square_matrix_without_a_ridge_has_pi_over_two_times_the_saddle_points_energy(D: int) -> None:
+    """Smallest eigenvalue of square Wishart matrices; what is left of the 57 % falls with the number of weights."""
+    setting = Setting(D=D, N=2 * D, P=D * (D + 1), ridge=1e-11 / D**2)
+    solution = solve(setting)
+    gained = energy(solution, setting)
+    saddle = (solution.saddle["train_error"] + setting.ridge * (D * solution.saddle["q"] + solution.saddle["u"])) / 2
+    assert gained / saddle == pytest.approx(math.pi / 2 - 1, abs=2.5 / D**2)
+
+
+@pytest.mark.parametrize("D", [4, 6, 8, 20])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_a_large_ridge_is_exact(D: int, noise: float) -> None:
+    """W = (1 / P lambda_0) sum of t c (outer) x: m and q by moments of one prompt and of two, at every D and P."""
+    N, P = 2 * D, 3 * D
+    solution = solve(Setting(D=D, N=N, P=P, noise=noise, ridge=1e7))
+    squares, fourth = 1.0, 1 + 2 / D  # of |w|^2 / D
+    # E of ((D + 2) omega + rho D) |c|^2 given the task, and |c|^2 = ((D + 2) omega + rho D) / N + (1 - 1/N) omega.
+    one = ((D + 2) ** 2 * fourth + 2 * (D + 2) * D * noise * squares + (noise * D) ** 2) / N
+    one += (1 - 1 / N) * ((D + 2) * fourth + noise * D * squares)
+    ratio = D * one / P + 1 - 1 / P
+    assert solution.q / solution.m**2 == pytest.approx(ratio, rel=1e-5)
+    assert abs(solution.saddle["q"] / solution.saddle["m"] ** 2 / ratio - 1) > 5e-4
+
+
+def test_the_contrast_is_a_mean_over_samples() -> None:
+    """The mean of ratios is not the ratio of means: 5 % here."""
+    setting = Setting(D=8, N=101, P=4, ridge=4.8e-4)
+    solution, found = solve(setting), simulate(setting, 4000, seed=63, workers=1)["contrast"]
+    assert found.sem is not None
+    assert abs(found.mean - solution.contrast) < 4 * found.sem
+    assert abs(found.mean - solution.saddle["contrast"]) > 6 * found.sem
+
+
+def test_without_a_mean_over_samples_there_is_none_to_add() -> None:
+    """Square matrices and their neighbours have no mean inverse; a little further the next order is of no use."""
+    for P, status in ((109, NextOrderStatus.NO_MEAN), (111, NextOrderStatus.NO_MEAN), (300, NextOrderStatus.ADDED)):
+        solution = solve(Setting(D=10, N=20, P=P, ridge=0.0, minimum_norm=P < 110))
+        assert solution.next_order_status == status
+        assert solution.next_order is not None
+        assert math.isnan(added(solution, "e_icl")) == (status != NextOrderStatus.ADDED)
+        assert solution.theory_error is not None
+        assert math.isinf(solution.theory_error["e_icl"]) == (status != NextOrderStatus.ADDED)
+
+
+def test_a_next_order_larger_than_its_value_is_absent_and_never_added() -> None:
+    solution = solve(Setting(D=18, N=88, P=337, ridge=3.5e-12))
+    assert solution.next_order_status == NextOrderStatus.NO_USE
     assert solution.next_order is not None
     assert solution.theory_error is not None
-    assert all(math.isnan(value) for value in solution.next_order.values())
-    assert solution.values == solution.saddle
-    assert solution.e_icl == pytest.approx(1.3139, abs=2e-4)
-    assert solution.theory_error["e_icl"] > 0.1
-    assert "absent" in solution.table()
-    assert solution.to_dict()["next_order"]["e_icl"] is None
+    lost = [name for name in ("e_icl", "train_error", "m", "q") if math.isnan(solution.next_order[name])]
+    assert lost
+    for name in lost:
+        assert solution[name] == solution.saddle[name]
+        assert solution.theory_error[name] > solution.saddle[name]
+    assert "no use" in solution.table()
+    assert solution.to_dict()["next_order_status"] == "no_use"
+
+
+def corrected(found: float, judged: float) -> dict[str, np.ndarray]:
+    """`corrections` at one point of values 1 (0.1 for the training error), whose next order two rules have found."""
+    saddle = dict.fromkeys(VALUES, np.ones(1)) | {"train_error": np.array([0.1])}
+    names = ("thermal", "shared", "thermal_test", *VALUES)
+    of = [dict.fromkeys(names, np.array([x])) | {"train_error": np.array([0.002])} for x in (found, judged)]
+    return corrections([Setting(D=10, N=20, P=50, ridge=0.1, beta=50.0)], np.full((1, 2), 0.1), saddle, *of, 1e-7)
+
+
+def test_two_rules_that_disagree_leave_none() -> None:
+    assert corrected(0.1, 0.1004)["next_order_status"][0] == NextOrderStatus.ADDED
+    differing = corrected(0.1, 0.2)
+    assert differing["next_order_status"][0] == NextOrderStatus.INACCURATE
+    assert np.isnan(differing["next_e_icl"][0])
+    assert corrected(0.1, np.nan)["next_order_status"][0] == NextOrderStatus.NO_MEAN
+    # Of two that disagree the larger one estimates the error: 0.2 + 0.2 (0.2 + 4/10).
+    assert differing["error_e_icl"][0] == pytest.approx(0.32)
+
+
+def test_the_estimated_error_is_the_next_order_and_what_follows_it() -> None:
+    """e_icl: 0.1 + 0.1 (0.1 + 4/10); the training error by its own correction: 0.1 (0.02 + 0.02 (0.02 + 0.4))."""
+    found = corrected(0.1, 0.1)
+    assert found["error_e_icl"][0] == pytest.approx(0.15)
+    assert found["error_train_error"][0] == pytest.approx(0.1 * 0.0284)

@@ -559,9 +559,9 @@ def jensen_is_split() -> bool:
 derivation.step(
     "The hard edge",
     r"""
-    At $P = D (D + 1)$ and a small ridge all of this fails: the smallest eigenvalues of $J$ are few, lie at distances of
-    the order of the ridge, and do not average out. Most of the weights' volume and of the prompts' weight cancel there,
-    and of the integral over overlaps $Q$ there is left
+    At $P = D (D + 1)$ and a small ridge all of this fails: the smallest eigenvalues of the couplings are few, lie at
+    distances of the order of the ridge, and do not average out. Most of the weights' volume and of the prompts' weight
+    cancel there, and of the integral over overlaps $Q$ there is left
     """,
 )
 derivation.equation(
@@ -587,11 +587,11 @@ derivation.equation(
 )
 derivation.text(
     r"""
-    where the saddle point has $h$, with $h (h + \delta) = \zeta$, and [[fluctuations]] add $\zeta / (2
-    h + \delta)^2$. The rest is integrated to $\psi(h; \delta)$, which is added to the free entropy of one
-    replica, $X^2 (2 - X)^2$ times, with $X$ that of Gaussian features: once up to order $1/M^2$ next to the edge, and
-    not at all for weak prompts, where [[phi]] is exact; what the replicas share is its slope along them. Far from the edge $\psi$ is a sum of inverse powers of $2
-    h + \delta$ and of higher order. At the edge it is all: a square matrix without a ridge has $\frac{\pi}{2}$
+    where the saddle point has $h$, with $h (h + \delta) = \zeta$, and [[fluctuations]] add $\zeta / (2 h +
+    \delta)^2$. The rest is integrated to $\psi(h; \delta)$, a sum of inverse powers of $2 h + \delta$ far from the
+    edge. It is added to the free entropy of one replica $X^2 (2 - X)^2$ times, with $X$ that of Gaussian features:
+    once up to order $1/M^2$ next to the edge, and not at all for weak prompts, where [[phi]] is exact. What the
+    replicas share is its slope along them. At the edge it is all: a square matrix without a ridge has $\frac{\pi}{2}$
     times the saddle point's $h$, at every $D$.
     """
 )

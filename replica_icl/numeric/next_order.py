@@ -70,7 +70,7 @@ def hard_edge(model: Model, points: Points, nodes: PromptNodes, arguments: dict[
     kappa, shared = np.where(side, columns(out.weights, count), columns(out.prompts, count)).T
     P = points.P[:, 0]
     law = edge(model, np.rint(np.abs(P - weights)).astype(int), kappa)
-    law = model.fresh_tasks_next_order.matched(
+    counted = model.fresh_tasks_next_order.matched(
         NUMPY,
         W=law.entropy,
         W_slope=law.slope,
@@ -79,5 +79,5 @@ def hard_edge(model: Model, points: Points, nodes: PromptNodes, arguments: dict[
         smaller=np.minimum(P, weights),
         larger=np.maximum(P, weights),
     )
-    bend = np.where(kappa > 0, law.bend * shared, 0.0)  # without a ridge kappa does not move
-    return law.entropy, law.slope, bend, law.slope * shared
+    bend = np.where(kappa > 0, counted.bend * shared, 0.0)  # without a ridge kappa does not move
+    return counted.entropy, counted.slope, bend, counted.slope * shared

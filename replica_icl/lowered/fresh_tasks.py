@@ -22,7 +22,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = 'a35f73e19159c6ec9c12bac73c6c6ad95104df5a39cd577230eeb9ca2a26883e'
+FINGERPRINT = 'a34bc6c1fdccd5d02790e2f2e1a15560fa9b78a7d9e6f26b549d8f40a1000d79'
 
 from typing import Any, NamedTuple
 

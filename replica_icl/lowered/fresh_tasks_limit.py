@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = 'b1361c1d0d789e440fd88b7fc3f8bc3461a1a89af2f47f3490f0f898bd6667fc'
+FINGERPRINT = '25ca1586ec9bea0f4b2606ac4dcdc0b52af7d37939ce18f80c62face66ea67e5'
 
 from typing import Any, NamedTuple
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_next_order.py',
 )
-FINGERPRINT = '32ed80b11ef7e8b5e3d811f066684a5fb74a3fb28cfbee179c5c863a17b3b550'
+FINGERPRINT = 'd0272ab1f5ca8249a726473f345555fb489ef98a01b1c0779318cf0c17ffbc3a'
 
 from typing import Any, NamedTuple
 

@@ -14,7 +14,7 @@ SOURCES = (
     'theory/task_contexts.py',
     'theory/task_fluctuations.py',
 )
-FINGERPRINT = '56d407c3e007b39beecdd2fa141b8aa1136e7dd4a2dc930c105fdfa2cb7c5c92'
+FINGERPRINT = '0e60d9dcf7441e63c6639948d33c4eea63decea9faaad39e0279f71e58ca6eae'
 
 from typing import Any, NamedTuple
 

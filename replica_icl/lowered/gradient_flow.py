@@ -26,7 +26,7 @@ SOURCES = (
     'theory/marchenko_pastur.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = 'ee96ada0178fde0ad7660938ae9ceacd1008e9d009921373b04344898ef06856'
+FINGERPRINT = '5723fa0810ad065436f74160d7b7990142df0a92976e311b0dc21474285950ac'
 
 from typing import Any, NamedTuple
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = '0e38d47dc40bfe213ccb53c7d8155e937898d7c53b359fea0a5e51c93f5cd669'
+FINGERPRINT = '1fd7aed4feb9630763721ab580095d9f9251765153aa923285b075b3dacafd26'
 
 from typing import Any, NamedTuple
 

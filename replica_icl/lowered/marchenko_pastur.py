@@ -14,7 +14,7 @@ SOURCES = (
     'theory/marchenko_pastur.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = 'e242b60e1e3aff40dcdea75c4d6864ae83614f70d65781946bac1f756b8a5f2a'
+FINGERPRINT = 'beb04c1a5e7376da988f872289da92a10b8143402e8cb17f5033c89125e328f0'
 
 from typing import Any, NamedTuple
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = 'adc7ad5f958813816f2e4cd5ea052e3b8a072c990dd06840bbae4c228148c1d5'
+FINGERPRINT = '29d227daa9e0c4d58e8d6dc027e93a7fe4c1ce1d96a972e88b8b6ceb837d8ea1'
 
 from typing import Any, NamedTuple
 

@@ -30,7 +30,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'bb0a1b99b1b68524774268f717dacd419a73ea0530b76c128e85628d8ca1785f'
+FINGERPRINT = 'a933c010152d519e0100422ac0acc7c6a68abd8d5bc10b87c129f68b2a6f060c'
 
 from typing import Any, NamedTuple
 

@@ -29,7 +29,7 @@ SOURCES = (
     'theory/prior_ridge.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = '64fa43a70c954330587942485e2889798e1e9a0687326882c27fb58d560638e1'
+FINGERPRINT = 'c062a25dc370cecdcc6657e458eefc5c28327e8f0871da20339be99b859340c2'
 
 from typing import Any, NamedTuple
 

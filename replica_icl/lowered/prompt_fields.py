@@ -26,7 +26,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = '0af65c7d2a4379cfb2c8e00e2a7b59023d9f8b046ac57c8ac3029a0b5a18c0d8'
+FINGERPRINT = 'e387066d3393330660404b03fbdfffc583ccef1fb676c6f2c31e95854ee3bdf0'
 
 from typing import Any, NamedTuple
 

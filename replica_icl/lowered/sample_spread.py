@@ -24,7 +24,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = '29f32de9d37a0d92c80c456c4d01e4cedc35497d2d79941a64fddeda8e9d9e45'
+FINGERPRINT = 'ee39b069001b2885d1baac5ddf5db35cb5841ee04e5f2697cd361234d4e7d318'
 
 from typing import Any, NamedTuple
 

@@ -25,7 +25,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '37dd849c672ef11b497d9775010afbd2417e55e8397a52c81996ade031cf1d2f'
+FINGERPRINT = '23b27f2bd12ab124e595db62f9d976d29b46cdb7a7e95c6b274d048f5995a24d'
 
 from typing import Any, NamedTuple
 

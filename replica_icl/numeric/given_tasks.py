@@ -225,7 +225,9 @@ def solve_given_tasks(
     added["contrast"] = contrast_change(values, added, setting.D)
     residual = max(order.residual, order.correction)
     good = order.residual <= TOLERANCE and order.correction <= min(ROUNDING, tolerance)
-    status = Status.CONVERGED if good and solved.inaccuracy <= tolerance else Status.MAX_ITERATIONS
+    status = Status.CONVERGED if good else Status.MAX_ITERATIONS
+    if good and not solved.inaccuracy <= tolerance:
+        status = Status.QUADRATURE
     if not (values["replicon"] > 0 and values["q"] >= values["m"] ** 2 * (1 - 1e-12)):
         status = Status.INADMISSIBLE
     if not all(np.isfinite(x) for x in values.values()):

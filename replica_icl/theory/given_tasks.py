@@ -19,7 +19,7 @@ from replica_icl.model.prompts.gaussian import fresh_task_prompts
 from replica_icl.symbolic import columns
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
-from replica_icl.symbolic.replica_algebra import ReplicaSymmetric, per_replica
+from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.theory import task_fluctuations
 from replica_icl.theory.task_contexts import PARTS, PULLS, SCALARS, mean_form
 from replica_icl.theory.task_fluctuations import fluctuations, means, overlaps
@@ -45,11 +45,7 @@ def loss(attention: Attention | None = None) -> SquaredLoss:
 
 def free_entropy(attention: Attention | None = None) -> sp.Expr:
     """One prompt's term of log Z, averaged over prompts of its task."""
-    one = loss(attention)
-    chi, shared = sp.symbols("chi R", positive=True)
-    plain = ReplicaSymmetric(1 + chi + shared, shared).log_determinant(s.replicas) / -2
-    value = per_replica(plain, s.replicas).subs({chi: one.fluctuation, shared: one.covariance.off_diagonal})
-    return Average(value, SCALARS)
+    return Average(loss(attention).log_weight(), SCALARS)
 
 
 def programs(attention: Attention | None = None) -> tuple[Program, ...]:

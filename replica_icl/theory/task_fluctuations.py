@@ -21,8 +21,10 @@ import sympy as sp
 
 from replica_icl.lowering.source import Axis, Program, Vector, VectorArgument
 from replica_icl.model.attention.merged import Attention
+from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
+from replica_icl.symbolic.replica_algebra import ReplicaSymmetric
 from replica_icl.theory.task_contexts import PARTS, PULLS, SCALARS, mean_form, variance_form
 
 fluctuations = sp.symbols(" ".join(f"v_{x}" for x in PARTS.things), real=True)
@@ -61,7 +63,7 @@ def _terms(attention: Attention | None) -> tuple[sp.Expr, list[tuple[sp.Expr, sp
     linear = sum((f * v for f, v in zip(form.pulls, pulls, strict=True)), sp.S.Zero)
     chi = T * (s.D * quadratic + linear + form.target * target) + residue
     # One replica's log < exp(-b r^2 / 2) >, its slope and its curvature.
-    thermal = -sp.log(1 + b * _chi) / 2
+    thermal = SquaredLoss(ReplicaSymmetric(_chi, sp.S.Zero), inverse_scale=b).log_weight()
     slope, curvature = thermal.diff(_chi), thermal.diff(_chi, 2)
     f = dict(zip(PARTS.things, form.parts, strict=True))
     z = {name: x / (2 * form.target) for name, x in zip(PULLS.things, form.pulls, strict=True)}

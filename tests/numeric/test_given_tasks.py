@@ -1,14 +1,20 @@
 """The theory of a given task set: its equations, its limits, and exact simulation."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from replica_icl import ParameterError, Ratios, Setting, simulate, solve
-from replica_icl.lowering.model import derive_model
+from replica_icl.lowering.loading import derived
+from replica_icl.lowering.model import LINEAR_ATTENTION, Model, derive_model
 from replica_icl.model.attention.merged import Attention, prediction
+from replica_icl.model.losses import squared
+from replica_icl.numeric import given_tasks as numeric
 from replica_icl.numeric import task_saddle as module
+from replica_icl.numeric.averages.prompt_nodes import factor_rules
+from replica_icl.numeric.averages.quadrature import Rule
 from replica_icl.numeric.given_tasks import average_over_tasks, solve_given_tasks, task_set
 from replica_icl.numeric.solution import Status
 from replica_icl.numeric.task_matrix import draw_task_set
@@ -196,6 +202,38 @@ def test_a_doubled_forward_pass_halves_the_weights_at_four_times_the_ridge() -> 
             assert gains[0] == pytest.approx(gains[1], rel=1e-7), name
     same = solve_given_tasks(SETTING, tasks, shares, 1e-3, twice)
     assert same.m != pytest.approx(plain.m, rel=1e-2)
+
+
+def test_the_weight_of_a_prompt_is_that_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each prompt counted twice by the loss, and by nothing else, is twice as many prompts at half the ridge."""
+    once = squared._log_gaussian_average
+    monkeypatch.setattr(squared, "_log_gaussian_average", lambda log_det: 2 * once(log_det))
+    twice = Model(lambda name: derived(name) if name == "given_tasks" else LINEAR_ATTENTION.functions(name))
+    tasks, shares = draw_task_set(SETTING, 3)
+    found = solve_given_tasks(SETTING, tasks, shares, 1e-3, twice)
+    more = solve_given_tasks(replace(SETTING, P=120, ridge=SETTING.ridge / 2), tasks, shares, 1e-3)
+    plain = solve_given_tasks(SETTING, tasks, shares, 1e-3)
+    for name in ("e_icl", "e_idg", "m", "q", "u", "replicon"):
+        assert found[name] == pytest.approx(more[name], rel=1e-7), name
+    assert found.m != pytest.approx(plain.m, rel=1e-2)
+    for name, value in plain.next_order.items():
+        assert found.next_order[name] != pytest.approx(value, rel=1e-2), name
+
+
+def test_a_rule_that_its_check_contradicts_is_no_solution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Equations that balance on a single node for T: solved, but not for these prompts."""
+
+    def rules(*args: Any, gauss: bool, **options: Any) -> dict[str, Rule]:
+        found = factor_rules(*args, gauss=gauss, **options)
+        return {**found, "T": (np.ones(1), np.ones(1))} if gauss else found
+
+    monkeypatch.setattr(numeric, "factor_rules", rules)
+    found = solve_given_tasks(SETTING, draw_task_set(SETTING, 3)[0], tolerance=1e-3)
+    assert found.residual < module.TOLERANCE
+    assert found.status is Status.QUADRATURE
+    assert np.isnan(found.e_icl)
 
 
 def test_draws_are_reproducible_and_have_a_spread() -> None:

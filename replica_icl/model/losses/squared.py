@@ -50,9 +50,13 @@ class SquaredLoss:
         """At symbolic n, from the replica-symmetric spectrum."""
         return self.prompts * sp.log(Average(self._in_scalars(sp.exp(self._log_boltzmann)), s.SCALARS))
 
+    def log_weight(self) -> sp.Expr:
+        """Of one prompt at given scalars, per replica as n -> 0: -(1/2) [log(1 + b T chi) + b R / (1 + b T chi)]."""
+        return self._in_scalars(per_replica(self._log_boltzmann, n))
+
     def free_entropy(self) -> sp.Expr:
         """Per replica as n -> 0: -(P/2) < log(1 + b T chi) + b R / (1 + b T chi) >."""
-        return self.prompts * Average(self._in_scalars(per_replica(self._log_boltzmann, n)), s.SCALARS)
+        return self.prompts * Average(self.log_weight(), s.SCALARS)
 
     def ground_state(self) -> sp.Expr:
         """The free entropy per unit of beta / P as it freezes, -(P/2) < R / (1 + T chi) >, V in units of beta = P."""

@@ -360,13 +360,13 @@ derivation.equation(
 )
 derivation.text(
     r"""
-    First, the overlaps fluctuate, one mode for each task and each of its two numbers; $I - X$ is Newton's matrix above,
-    and the trace is taken back because the law of the norms has it. Second, take one prompt of task $w$ out: the
-    others of its task are $P_w - 1$, $P_w = \pi_w P$, and not $P_w$, so that what it meets is not $\Sigma$ but
-    $\Sigma + \Sigma B_w \Sigma$ with $B_w = \langle T s\, \tilde c \tilde c^T \rangle$ over prompts of the task; integrated over
-    the number of prompts this is the term. For fresh tasks it is in the trace, since all prompts are of one kind.
-    Third, $T \chi$ scatters over the directions of the context across the task. Pairs of prompts that meet twice add
-    order one, as for fresh tasks.
+    First, the overlaps fluctuate, one mode for each task and each of its two numbers; $I - X$ is Newton's matrix
+    above, and the trace is taken back because the law of the norms has it. Second, take one prompt of task $w$ out:
+    the others of its task are $P_w - 1$, $P_w = \pi_w P$, and not $P_w$, so that what it meets is not $\Sigma$ but
+    $\Sigma + \Sigma B_w \Sigma$ with $B_w = \langle T s\, \tilde c \tilde c^T \rangle$ over prompts of the task;
+    integrated over the number of prompts this is the term. For fresh tasks it is in the trace, since all prompts are
+    of one kind. Third, $T \chi$ scatters over the directions of the context across the task. Pairs of prompts that
+    meet twice add order one, as for fresh tasks.
 
     What the replicas share is the derivative of [[next]] along $\Sigma \to \Sigma + \epsilon\, G$, with the task as one
     more row of $W$. The saddle point moves by this, and `next_order` is what it does to every observable. If every task

@@ -13,6 +13,7 @@ from replica_icl.model.losses.squared import SquaredLoss
 from replica_icl.narration.derivation import Derivation, Found, by_simulation, numerically
 from replica_icl.narration.telling import tell
 from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.averages.groups import multiplied_out
 from replica_icl.theory.fresh_tasks import derive_fresh_tasks
 
 derivation = Derivation(
@@ -125,7 +126,7 @@ def prompt_average(order: int):  # type: ignore[no-untyped-def]
     T, omega, A, G = (x.ravel() for x in np.meshgrid(*(rule[0] for rule in rules), indexing="ij"))
     weight = np.prod(np.meshgrid(*(rule[1] for rule in rules), indexing="ij"), axis=0).ravel()
     aligned, norm = omega * A, omega * A**2 + omega * A * (SIZE - 1) * G / LENGTH
-    return lambda integrands: tuple(x @ weight for x in integrands(T, omega, aligned, norm, aligned))
+    return lambda integrands: tuple(x @ weight for x in multiplied_out(integrands(T, omega, aligned, norm, aligned)))
 
 
 def draw_replicas(size: int, count: int) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ from replica_icl.lowering import loading, writing
 from replica_icl.lowering.model import Model
 from replica_icl.lowering.source import Axis, Matrix, Program, Vector, VectorArgument, compiled, lower, module_source
 from replica_icl.numeric.arithmetic import NUMPY, MpmathArithmetic
+from replica_icl.numeric.averages.groups import Groups, multiplied_out
 from replica_icl.symbolic.averages import Average
 from replica_icl.theory import THEORIES
 
@@ -158,10 +159,10 @@ def derived(request: pytest.FixtureRequest) -> tuple[str, tuple[Program, ...]]:
 
 
 def average_in(number: Callable[[Any], Any]) -> Callable[..., tuple[Any, ...]]:
-    def average(integrands: Callable[..., tuple[Any, ...]]) -> tuple[Any, ...]:
+    def average(integrands: Callable[..., Groups]) -> tuple[Any, ...]:
         count = len(inspect.signature(integrands).parameters)
         values = [
-            integrands(*(number(scale) * number(1 + i) / number(4) + number(1) for i in range(count)))
+            multiplied_out(integrands(*(number(scale) * number(1 + i) / number(4) + number(1) for i in range(count))))
             for scale in LAW[1]
         ]
         return tuple(

@@ -22,7 +22,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = 'a34bc6c1fdccd5d02790e2f2e1a15560fa9b78a7d9e6f26b549d8f40a1000d79'
+FINGERPRINT = '6b6fff51269e7df9be488f06784742a59417998bdc050e1eddb0b13089f398bd'
 
 from typing import Any, NamedTuple
 
@@ -246,9 +246,11 @@ class Functions:
         def integrands(T, omega, g, a, l):
             y0 = xp.power(l, 2)
             y1 = T*(V*a + V_u*y0) + c
-            y2 = T/y1
-            y3 = xp.power(T, 2)/xp.power(y1, 2)
-            return (a*y2, y0*y2, xp.power(a, 2)*y3, a*y0*y3, xp.power(l, 4)*y3,)
+            y2 = xp.power(T, 2)
+            return (
+                ((1 / (y1)), (T*a, T*y0,)),
+                ((1 / xp.power(y1, 2)), (xp.power(a, 2)*y2, a*y0*y2, xp.power(l, 4)*y2,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, = average(integrands)
         x0 = (1 / xp.power(D, 2))
@@ -285,14 +287,17 @@ class Functions:
             y0 = xp.power(l, 2)
             y1 = T*(V*a + V_u*y0) + c
             y2 = T*g
-            y3 = (1 / xp.power(y1, 2))
-            y4 = xp.power(T, 2)*y3
-            y5 = a*y4
-            y6 = T*a
-            y7 = y0*y4
-            y8 = T*y0
-            y9 = T*omega
-            return (y2/y1, xp.power(a, 2)*y4, y0*y5, xp.power(l, 4)*y4, g*y5, omega*y5, y3*y6, g*y7, omega*y7, y3*y8, y6, y2, y8, y9, y3, y2*y3, y3*y9,)
+            y3 = xp.power(T, 2)
+            y4 = a*y3
+            y5 = T*a
+            y6 = y0*y3
+            y7 = T*y0
+            y8 = T*omega
+            return (
+                ((1 / (y1)), (y2,)),
+                ((1 / xp.power(y1, 2)), (xp.power(a, 2)*y3, y0*y4, xp.power(l, 4)*y3, g*y4, omega*y4, y5, g*y6, omega*y6, y7, 1, y2, y8,)),
+                (1, (y5, y2, y7, y8,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, = average(integrands)
         m = P*V*average_0/xp.power(D, 2)
@@ -315,8 +320,8 @@ class Functions:
             m=m,
             q=q,
             u=u,
-            e_icl=average_10*q - average_11*x0 + average_12*u + average_13 + rho,
-            train_error=average_14*rho*x1 - average_15*x0*x1 + average_16*x1 + average_6*q*x1 + average_9*u*x1,
+            e_icl=average_13*q - average_14*x0 + average_15*u + average_16 + rho,
+            train_error=average_10*rho*x1 - average_11*x0*x1 + average_12*x1 + average_6*q*x1 + average_9*u*x1,
             contrast=D*m/(xp.sqrt(D + 1)*xp.sqrt(D*q + u)),
             replicon=-x4 - x6 - xp.sqrt(xp.power(-x4 + x6, 2) + xp.power(P, 2)*xp.power(average_2, 2)*x2*x5/xp.power(D, 3)) + 1,
         )
@@ -328,13 +333,15 @@ class Functions:
         def integrands(T, omega, g, a, l):
             y0 = xp.power(l, 2)
             y1 = T*(V*a + V_u*y0) + c
-            y2 = T/y1
-            y3 = (1 / xp.power(y1, 2))
-            y4 = xp.power(T, 2)*y3
+            y2 = T*a
+            y3 = T*y0
+            y4 = xp.power(T, 2)
             y5 = a*y4
-            y6 = T*y3
-            y7 = y0*y4
-            return (g*y2, a*y2, xp.power(a, 2)*y4, g*y5, y0*y5, omega*y5, a*y6, y0*y2, g*y7, omega*y7, xp.power(l, 4)*y4, y0*y6,)
+            y6 = y0*y4
+            return (
+                ((1 / (y1)), (T*g, y2, y3,)),
+                ((1 / xp.power(y1, 2)), (xp.power(a, 2)*y4, g*y5, y0*y5, omega*y5, y2, g*y6, omega*y6, xp.power(l, 4)*y4, y3,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, = average(integrands)
         x0 = xp.power(D, 2)
@@ -346,15 +353,15 @@ class Functions:
         x6 = x4 + x5
         x7 = (xp.rational(1, 2))*x2
         x8 = x6 + x7
-        x9 = average_3*m
+        x9 = average_4*m
         x10 = (xp.rational(1, 2))*x0/xp.power(V, 2)
         x11 = q*x10
         x12 = q*x3
         x13 = u*x3
         x14 = rho*x3
-        x15 = average_2*x12 + average_4*x13 + average_5*x3 + average_6*x14 + xp.power(m, 2)*x10
+        x15 = average_3*x12 + average_5*x13 + average_6*x3 + average_7*x14 + xp.power(m, 2)*x10
         x16 = (1 / (V_u))
-        x17 = average_7*x3
+        x17 = average_2*x3
         x18 = field_u*x3
         x19 = x17 + x18
         x20 = (xp.rational(1, 2))*D
@@ -362,7 +369,7 @@ class Functions:
         x22 = x19 + x21
         x23 = average_8*m
         x24 = u*x20/xp.power(V_u, 2)
-        x25 = average_10*x13 + average_11*x14 + average_4*x12 + average_9*x3
+        x25 = average_10*x13 + average_11*x14 + average_5*x12 + average_9*x3
         return Stationarity(
             balances=(
                 (
@@ -405,7 +412,12 @@ class Functions:
             y9 = (1 / xp.power(y6, 2))
             y10 = y3*y7
             y11 = (xp.rational(1, 2))*y4
-            return (y2 + y3, y3*y9 + y8, -xp.rational(1, 2)*y10*y5 - xp.rational(1, 2)*xp.log(y6), -y10*y11 - y11*y8 + (xp.rational(1, 2))*T*beta*y1*y3*y9/xp.power(P, 2),)
+            return (
+                (y2 + y3, (1,)),
+                (y3*y9 + y8, (1,)),
+                (-xp.rational(1, 2)*y10*y5 - xp.rational(1, 2)*xp.log(y6), (1,)),
+                (-y10*y11 - y11*y8 + (xp.rational(1, 2))*T*beta*y1*y3*y9/xp.power(P, 2), (1,)),
+            )
 
         average_0, average_1, average_2, average_3, = average(integrands)
         x0 = (xp.rational(1, 2))*lambda_u*(V_u + u)

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = '25ca1586ec9bea0f4b2606ac4dcdc0b52af7d37939ce18f80c62face66ea67e5'
+FINGERPRINT = 'fe6bbb49844222d7ee0880c20eb7e95a4d0d97a1bf24cb9d1aa2f06e9ce6f648'
 
 from typing import Any, NamedTuple
 

@@ -14,7 +14,7 @@ SOURCES = (
     'theory/task_contexts.py',
     'theory/task_fluctuations.py',
 )
-FINGERPRINT = '0e60d9dcf7441e63c6639948d33c4eea63decea9faaad39e0279f71e58ca6eae'
+FINGERPRINT = '36520b088f98043350e1b3de1fe9e620722e3cf3d030c5e09ff2e86cfc851c16'
 
 from typing import Any, NamedTuple
 
@@ -119,67 +119,78 @@ class Functions:
         v_task, v_across, v_corner, v_cross, = v
 
         def integrands(T, p, x, l):
-            y0 = xp.power(p, 2)
-            y1 = D*y0
+            y0 = D - 1
+            y1 = (1 / (y0))
             y2 = l*p
             y3 = v_cross*y2
             y4 = xp.power(l, 2)
             y5 = v_corner*y4
-            y6 = v_task*y0
-            y7 = D - 1
-            y8 = (1 / (y7))
-            y9 = D*y8
-            y10 = T*y9*(D*y3 + D*y5 + D*y6 + v_across*x - y3 - y5 - y6)
-            y11 = y10 + 1
-            y12 = T/y11
-            y13 = (xp.rational(1, 2))*y12
-            y14 = D*y4
-            y15 = D*y2
-            y16 = -y0 + y1
-            y17 = (xp.rational(1, 2))*xp.power(D, 2)*xp.power(T, 2)/xp.power(y11, 2)
-            y18 = y17*y8
-            y19 = y0*y18
-            y20 = y14 - y4
-            y21 = y15 - y2
-            y22 = y17/xp.power(y7, 2)
-            y23 = x*y22
-            y24 = y18*y4
-            y25 = y18*y2
-            return (-y1*y13, -x*y13*y9, -y13*y14, -y13*y15, y16*y19, x*y19, y19*y20, y19*y21, y16*y23, xp.power(x, 2)*y22, y20*y23, y21*y23, y16*y24, x*y24, y20*y24, y21*y24, y16*y25, x*y25, y20*y25, y21*y25, p*y12, l*y12, y10,)
+            y6 = xp.power(p, 2)
+            y7 = v_task*y6
+            y8 = D*y1*(D*y3 + D*y5 + D*y7 + v_across*x - y3 - y5 - y7)
+            y9 = T*y8 + 1
+            y10 = (1 / (y9))
+            y11 = D*y10
+            y12 = (xp.rational(1, 2))*T
+            y13 = D*y6 - y6
+            y14 = xp.power(D, 2)/xp.power(y9, 2)
+            y15 = y1*y14
+            y16 = (xp.rational(1, 2))*xp.power(T, 2)
+            y17 = y16*y6
+            y18 = y16*y4
+            y19 = y16*y2
+            y20 = x*y16
+            y21 = D*y4 - y4
+            y22 = D*y2 - y2
+            y23 = y14/xp.power(y0, 2)
+            return (
+                (y11, (-y12*y6, -y12*y4, -y12*y2,)),
+                (y1*y11, (-x*y12,)),
+                (y13*y15, (y17, y18, y19,)),
+                (y15, (x*y17, x*y18, y2*y20,)),
+                (y15*y21, (y17, y18, y19,)),
+                (y15*y22, (y17, y18, y19,)),
+                (y13*y23, (y20,)),
+                (y23, (xp.power(x, 2)*y16,)),
+                (y21*y23, (y20,)),
+                (y22*y23, (y20,)),
+                (y10, (T*p, T*l,)),
+                (y8, (T,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, average_22, = average(integrands)
         x0 = 2/D
         return Averages(
             a=(
                 -average_0*x0,
+                -average_3*x0,
                 -average_1*x0,
                 -average_2*x0,
-                -average_3*x0,
             ),
             slopes=(
                 (
                     -average_4*x0,
-                    -average_5*x0,
-                    -average_6*x0,
                     -average_7*x0,
-                ),
-                (
-                    -average_8*x0,
-                    -average_9*x0,
                     -average_10*x0,
-                    -average_11*x0,
-                ),
-                (
-                    -average_12*x0,
                     -average_13*x0,
-                    -average_14*x0,
-                    -average_15*x0,
                 ),
                 (
                     -average_16*x0,
                     -average_17*x0,
                     -average_18*x0,
                     -average_19*x0,
+                ),
+                (
+                    -average_5*x0,
+                    -average_8*x0,
+                    -average_11*x0,
+                    -average_14*x0,
+                ),
+                (
+                    -average_6*x0,
+                    -average_9*x0,
+                    -average_12*x0,
+                    -average_15*x0,
                 ),
             ),
             b=(
@@ -197,42 +208,48 @@ class Functions:
         m_task, m_corner, = m
 
         def integrands(T, p, x, l):
-            y0 = xp.power(p, 2)
-            y1 = D*y0
-            y2 = l*p
-            y3 = v_cross*y2
-            y4 = xp.power(l, 2)
-            y5 = v_corner*y4
-            y6 = v_task*y0
-            y7 = (1 / (D - 1))
-            y8 = D*T
-            y9 = y7*y8
-            y10 = y9*(D*y3 + D*y5 + D*y6 + v_across*x - y3 - y5 - y6) + 1
-            y11 = (xp.rational(1, 2))/y10
-            y12 = T*y11
-            y13 = -y0 + y1
-            y14 = y11*y9
-            y15 = x*y7
-            y16 = T*(D*(g_across*y15 + g_corner*y4 + g_cross*y2 + g_task*y0) - 2*l*m_corner - 2*m_task*p + omega) + rho
-            y17 = y16/xp.power(y10, 2)
-            y18 = (xp.rational(1, 2))*y17
-            y19 = y18*y9
-            y20 = y15*y8
-            y21 = -y11*y20
-            y22 = D*y4
-            y23 = y22 - y4
-            y24 = D*y2
-            y25 = -y2 + y24
-            return (-y1*y12, -y13*y14 + y13*y19, y21, y18*y20 + y21, -y12*y22, -y14*y23 + y19*y23, -y12*y24, -y14*y25 + y19*y25, y16, y17, -y11*y16 - xp.rational(1, 2)*xp.log(y10),)
+            y0 = l*p
+            y1 = v_cross*y0
+            y2 = xp.power(l, 2)
+            y3 = v_corner*y2
+            y4 = xp.power(p, 2)
+            y5 = v_task*y4
+            y6 = (1 / (D - 1))
+            y7 = D*y6
+            y8 = T*y7*(D*y1 + D*y3 + D*y5 + v_across*x - y1 - y3 - y5) + 1
+            y9 = (1 / (y8))
+            y10 = D*y9
+            y11 = (xp.rational(1, 2))*T
+            y12 = D*y4 - y4
+            y13 = y10*y6
+            y14 = y11*y13
+            y15 = x*y6
+            y16 = T*(D*(g_across*y15 + g_corner*y2 + g_cross*y0 + g_task*y4) - 2*l*m_corner - 2*m_task*p + omega) + rho
+            y17 = y16/xp.power(y8, 2)
+            y18 = y11*y17*y7
+            y19 = y11*y15
+            y20 = D*y2 - y2
+            y21 = D*y0 - y0
+            return (
+                (y10, (-y11*y4, -y11*y2, -y0*y11,)),
+                (-y12*y14 + y12*y18, (1,)),
+                (y13, (-x*y11,)),
+                (D*y17*y19 - y10*y19, (1,)),
+                (-y14*y20 + y18*y20, (1,)),
+                (-y14*y21 + y18*y21, (1,)),
+                (y16, (1,)),
+                (y17, (1,)),
+                (-xp.rational(1, 2)*y16*y9 - xp.rational(1, 2)*xp.log(y8), (1,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, = average(integrands)
         x0 = 2/D
         return Residuals(
             c=(
-                x0*(-average_0 + average_1),
-                x0*(-average_2 + average_3),
+                x0*(-average_0 + average_3),
                 x0*(-average_4 + average_5),
-                x0*(-average_6 + average_7),
+                x0*(-average_1 + average_6),
+                x0*(-average_2 + average_7),
             ),
             error=average_8,
             training=average_9,
@@ -247,157 +264,174 @@ class Functions:
         m_task, m_corner, = m
 
         def integrands(T, p, x, l):
-            y0 = xp.power(T, 2)
-            y1 = l*p
-            y2 = v_cross*y1
-            y3 = xp.power(l, 2)
-            y4 = v_corner*y3
-            y5 = xp.power(p, 2)
-            y6 = v_task*y5
-            y7 = D - 1
-            y8 = (1 / (y7))
-            y9 = D*T
-            y10 = y8*y9
-            y11 = y10*(D*y2 + D*y4 + D*y6 + v_across*x - y2 - y4 - y6) + 1
-            y12 = (1 / xp.power(y11, 2))
-            y13 = y0*y12
-            y14 = D*y13
-            y15 = x*y8
-            y16 = y14*y15
-            y17 = D*y3
-            y18 = D*y5
-            y19 = xp.power(D, 2)
-            y20 = (1 / xp.power(y7, 2))
-            y21 = y18 - y5
-            y22 = xp.power(y21, 2)
-            y23 = y19*y20
-            y24 = 2*l
-            y25 = 2*p
-            y26 = (T*(D*(g_across*y15 + g_corner*y3 + g_cross*y1 + g_task*y5) - m_corner*y24 - m_task*y25 + omega) + rho)/xp.power(y11, 3)
-            y27 = y0*y26
-            y28 = (xp.rational(1, 2))*y13
-            y29 = y21*y28
-            y30 = y19*y5
-            y31 = y30*y8
-            y32 = x*y23
-            y33 = y21*y27
-            y34 = y15*y28
-            y35 = y17 - y3
-            y36 = y23*y35
-            y37 = y28*y31
-            y38 = D*y1
-            y39 = -y1 + y38
-            y40 = xp.power(x, 2)
-            y41 = y23*y40
-            y42 = y32*y35
-            y43 = y32*y39
-            y44 = y19*y3
-            y45 = y44*y8
-            y46 = xp.power(y35, 2)
-            y47 = y28*y45
-            y48 = y1*y19
-            y49 = y48*y8
-            y50 = y28*y49
-            y51 = xp.power(y39, 2)
-            y52 = y14*y8
-            y53 = y21*y52
-            y54 = y35*y52
-            y55 = y39*y52
-            y56 = T*y18
-            y57 = y15*y9
-            y58 = T*y17
-            y59 = T*y38
-            y60 = T*y25
-            y61 = T*y24
-            y62 = 2*y26
-            y63 = y10*y62
-            return (-xp.power(p, 3)*y14, -p*y16, -p*y13*y17, -l*y13*y18, -l*y16, -xp.power(l, 3)*y14, (xp.rational(1, 2))*y0*y12*y19*y20*y22 - y22*y23*y27, y29*y31, (xp.rational(1, 2))*x*y0*y12*y19*y20*y21 - y32*y33, y30*y34, (xp.rational(1, 2))*y0*y12*y19*y20*y21*y35 - y33*y36, y35*y37, (xp.rational(1, 2))*y0*y12*y19*y20*y21*y39 - y23*y33*y39, y37*y39, y29*y32, (xp.rational(1, 2))*y0*y12*y19*y20*y40 - y27*y41, y28*y41, (xp.rational(1, 2))*x*y0*y12*y19*y20*y35 - y27*y42, y28*y42, (xp.rational(1, 2))*x*y0*y12*y19*y20*y39 - y27*y43, y28*y43, y29*y45, y34*y44, (xp.rational(1, 2))*y0*y12*y19*y20*y46 - y23*y27*y46, y35*y47, (xp.rational(1, 2))*y0*y12*y19*y20*y35*y39 - y27*y36*y39, y39*y47, y29*y49, y34*y48, y35*y50, (xp.rational(1, 2))*y0*y12*y19*y20*y51 - y23*y27*y51, y39*y50, -p*y53, -l*y53, -p*y54, -l*y54, -p*y55, -l*y55, y56, y57, y58, y59, -y60, -y61, -y21*y63, -y57*y62, -y35*y63, -y39*y63, y12*y56, y12*y57, y12*y58, y12*y59, -y12*y60, -y12*y61,)
+            y0 = l*p
+            y1 = v_cross*y0
+            y2 = xp.power(l, 2)
+            y3 = v_corner*y2
+            y4 = xp.power(p, 2)
+            y5 = v_task*y4
+            y6 = D - 1
+            y7 = (1 / (y6))
+            y8 = D*y7
+            y9 = T*y8*(D*y1 + D*y3 + D*y5 + v_across*x - y1 - y3 - y5) + 1
+            y10 = (1 / xp.power(y9, 2))
+            y11 = D*y10
+            y12 = xp.power(T, 2)
+            y13 = p*y12
+            y14 = l*y12
+            y15 = T*y4
+            y16 = T*y2
+            y17 = T*y0
+            y18 = y11*y7
+            y19 = T*x
+            y20 = xp.power(D, 2)
+            y21 = (1 / xp.power(y6, 2))
+            y22 = D*y4 - y4
+            y23 = xp.power(y22, 2)
+            y24 = (T*(D*(g_across*x*y7 + g_corner*y2 + g_cross*y0 + g_task*y4) - 2*l*m_corner - 2*m_task*p + omega) + rho)/xp.power(y9, 3)
+            y25 = y12*y20*y21*y24
+            y26 = y10*y20
+            y27 = y26*y7
+            y28 = (xp.rational(1, 2))*y12
+            y29 = y28*y4
+            y30 = y2*y28
+            y31 = y0*y28
+            y32 = y22*y25
+            y33 = x*y28
+            y34 = D*y2 - y2
+            y35 = D*y0 - y0
+            y36 = y21*y26
+            y37 = xp.power(x, 2)
+            y38 = x*y25
+            y39 = xp.power(y34, 2)
+            y40 = xp.power(y35, 2)
+            y41 = -y13
+            y42 = -y14
+            y43 = 2*T
+            y44 = -p*y43
+            y45 = -l*y43
+            y46 = y24*y8
+            y47 = -y43
+            return (
+                (y11, (-xp.power(p, 3)*y12, -y13*y2, -y14*y4, -xp.power(l, 3)*y12, y15, y16, y17,)),
+                (y18, (-x*y13, -x*y14, y19,)),
+                ((xp.rational(1, 2))*y10*y12*y20*y21*y23 - y23*y25, (1,)),
+                (y22*y27, (y29, y30, y31,)),
+                ((xp.rational(1, 2))*x*y10*y12*y20*y21*y22 - x*y32, (1,)),
+                (y27, (x*y29, x*y30, y0*y33,)),
+                ((xp.rational(1, 2))*y10*y12*y20*y21*y22*y34 - y32*y34, (1,)),
+                (y27*y34, (y29, y30, y31,)),
+                ((xp.rational(1, 2))*y10*y12*y20*y21*y22*y35 - y32*y35, (1,)),
+                (y27*y35, (y29, y30, y31,)),
+                (y22*y36, (y33,)),
+                ((xp.rational(1, 2))*y10*y12*y20*y21*y37 - y25*y37, (1,)),
+                (y36, (y28*y37,)),
+                ((xp.rational(1, 2))*x*y10*y12*y20*y21*y34 - y34*y38, (1,)),
+                (y34*y36, (y33,)),
+                ((xp.rational(1, 2))*x*y10*y12*y20*y21*y35 - y35*y38, (1,)),
+                (y35*y36, (y33,)),
+                ((xp.rational(1, 2))*y10*y12*y20*y21*y39 - y25*y39, (1,)),
+                ((xp.rational(1, 2))*y10*y12*y20*y21*y34*y35 - y25*y34*y35, (1,)),
+                ((xp.rational(1, 2))*y10*y12*y20*y21*y40 - y25*y40, (1,)),
+                (y18*y22, (y41, y42,)),
+                (y18*y34, (y41, y42,)),
+                (y18*y35, (y41, y42,)),
+                (D, (y15, y16, y17,)),
+                (y8, (y19,)),
+                (1, (y44, y45,)),
+                (y22*y46, (y47,)),
+                (y46, (-2*y19,)),
+                (y34*y46, (y47,)),
+                (y35*y46, (y47,)),
+                (y10, (y44, y45,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, average_22, average_23, average_24, average_25, average_26, average_27, average_28, average_29, average_30, average_31, average_32, average_33, average_34, average_35, average_36, average_37, average_38, average_39, average_40, average_41, average_42, average_43, average_44, average_45, average_46, average_47, average_48, average_49, average_50, average_51, average_52, average_53, = average(integrands)
         x0 = 2/D
+        x1 = -average_34
         return ResidualSlopes(
             b_by_v=(
                 (
                     average_0,
+                    average_7,
                     average_1,
                     average_2,
-                    average_3,
                 ),
                 (
-                    average_3,
-                    average_4,
-                    average_5,
                     average_2,
+                    average_8,
+                    average_3,
+                    average_1,
                 ),
             ),
             c_by_v=(
                 (
-                    x0*(average_6 - average_7),
-                    x0*(average_8 - average_9),
                     x0*(average_10 - average_11),
-                    x0*(average_12 - average_13),
+                    x0*(average_14 - average_15),
+                    x0*(average_18 - average_19),
+                    x0*(average_22 - average_23),
                 ),
                 (
-                    x0*(-average_14 + average_8),
-                    x0*(average_15 - average_16),
-                    x0*(average_17 - average_18),
-                    x0*(average_19 - average_20),
+                    x0*(average_14 - average_26),
+                    x0*(average_27 - average_28),
+                    x0*(average_29 - average_30),
+                    x0*(average_31 - average_32),
                 ),
                 (
-                    x0*(average_10 - average_21),
-                    x0*(average_17 - average_22),
-                    x0*(average_23 - average_24),
-                    x0*(average_25 - average_26),
+                    x0*(-average_12 + average_18),
+                    x0*(-average_16 + average_29),
+                    x0*(-average_20 + average_33),
+                    x0*(-average_24 - x1),
                 ),
                 (
-                    x0*(average_12 - average_27),
-                    x0*(average_19 - average_28),
-                    x0*(average_25 - average_29),
-                    x0*(average_30 - average_31),
+                    x0*(-average_13 + average_22),
+                    x0*(-average_17 + average_31),
+                    x0*(-average_21 - x1),
+                    x0*(-average_25 + average_35),
                 ),
             ),
             c_by_g=(
                 (
-                    average_7*x0,
-                    average_14*x0,
-                    average_21*x0,
-                    average_27*x0,
-                ),
-                (
-                    average_9*x0,
-                    average_16*x0,
-                    average_22*x0,
-                    average_28*x0,
-                ),
-                (
                     average_11*x0,
-                    average_18*x0,
-                    average_24*x0,
-                    average_29*x0,
+                    average_26*x0,
+                    average_12*x0,
+                    average_13*x0,
                 ),
                 (
-                    average_13*x0,
+                    average_15*x0,
+                    average_28*x0,
+                    average_16*x0,
+                    average_17*x0,
+                ),
+                (
+                    average_19*x0,
+                    average_30*x0,
                     average_20*x0,
-                    average_26*x0,
-                    average_31*x0,
+                    average_21*x0,
+                ),
+                (
+                    average_23*x0,
+                    average_32*x0,
+                    average_24*x0,
+                    average_25*x0,
                 ),
             ),
             c_by_m=(
                 (
-                    average_32*x0,
-                    average_33*x0,
-                ),
-                (
-                    average_1*x0,
-                    average_4*x0,
-                ),
-                (
-                    average_34*x0,
-                    average_35*x0,
-                ),
-                (
                     average_36*x0,
                     average_37*x0,
+                ),
+                (
+                    average_7*x0,
+                    average_8*x0,
+                ),
+                (
+                    average_38*x0,
+                    average_39*x0,
+                ),
+                (
+                    average_40*x0,
+                    average_41*x0,
                 ),
             ),
             error_by_v=(
@@ -407,26 +441,26 @@ class Functions:
                 0,
             ),
             error_by_g=(
-                average_38,
-                average_39,
-                average_40,
-                average_41,
+                average_42,
+                average_45,
+                average_43,
+                average_44,
             ),
             error_by_m=(
-                average_42,
-                average_43,
-            ),
-            training_by_v=(
-                average_44,
-                average_45,
                 average_46,
                 average_47,
             ),
-            training_by_g=(
+            training_by_v=(
                 average_48,
                 average_49,
                 average_50,
                 average_51,
+            ),
+            training_by_g=(
+                average_4,
+                average_9,
+                average_5,
+                average_6,
             ),
             training_by_m=(
                 average_52,
@@ -458,176 +492,209 @@ class Functions:
         m_task, m_corner, = m
 
         def integrands(T, p, x, l):
-            y0 = xp.power(p, 2)
-            y1 = l*p
-            y2 = xp.power(l, 2)
+            y0 = l*p
+            y1 = xp.power(l, 2)
+            y2 = xp.power(p, 2)
             y3 = D - 1
             y4 = (1 / (y3))
             y5 = x*y4
-            y6 = D*T*(v_across*y5 + v_corner*y2 + v_cross*y1 + v_task*y0) + 1
-            y7 = T/y6
-            y8 = xp.power(T, 2)
-            y9 = (1 / xp.power(y6, 2))
-            y10 = y8*y9
-            y11 = xp.power(p, 4)
-            y12 = D*y11
-            y13 = y10*y12
-            y14 = D*y10
-            y15 = y0*y14
-            y16 = y15*y5
-            y17 = y14*y2
-            y18 = y0*y17
-            y19 = xp.power(p, 3)
-            y20 = y14*y19
-            y21 = l*y20
-            y22 = xp.power(x, 2)
-            y23 = (1 / xp.power(y3, 2))
-            y24 = y22*y23
-            y25 = y14*y24
-            y26 = y17*y5
-            y27 = y14*y5
-            y28 = y1*y27
-            y29 = xp.power(l, 4)
-            y30 = y14*y29
-            y31 = xp.power(l, 3)
-            y32 = y14*y31
-            y33 = p*y32
-            y34 = p*y27
-            y35 = p*y17
-            y36 = l*y15
-            y37 = l*y27
-            y38 = xp.power(D, 2)
-            y39 = y10*y38
-            y40 = y0*y5
-            y41 = (1 / (D + 1))
-            y42 = y22*y4*y41
-            y43 = y2*y5
-            y44 = y38*y5
-            y45 = y1*y44
-            y46 = rho*y0
-            y47 = T*y9
-            y48 = omega*y10
-            y49 = rho*y47
-            y50 = (1 / xp.power(y6, 3))
-            y51 = 2*y50
-            y52 = y51*y8
-            y53 = rho*y52
-            y54 = xp.power(T, 3)
-            y55 = xp.power(p, 5)
-            y56 = y51*y54
-            y57 = omega*y56
-            y58 = y38*y56
-            y59 = g_task*y58
-            y60 = g_cross*y58
-            y61 = l*y60
-            y62 = g_corner*y58
-            y63 = y11*y2
-            y64 = g_across*y58
-            y65 = y11*y5
-            y66 = y46*y52
-            y67 = D*y5
-            y68 = D*y57
-            y69 = y11*y59
-            y70 = y19*y5
-            y71 = y0*y24
-            y72 = y2*y40
-            y73 = D*y2
-            y74 = y57*y73
-            y75 = y0*y29
-            y76 = y19*y31
-            y77 = D*y19
-            y78 = y53*y77
-            y79 = y57*y77
-            y80 = y55*y59
-            y81 = y64*y70
-            y82 = D*y24
-            y83 = g_across*xp.power(x, 3)
-            y84 = y1*y24
-            y85 = y2*y24
-            y86 = y43*y53
-            y87 = y29*y5
-            y88 = p*y60
-            y89 = y31*y5
-            y90 = y1*y67
-            y91 = p*y31*y5
-            y92 = y59*y70
-            y93 = D*y29
-            y94 = xp.power(l, 5)
-            y95 = D*y31
-            y96 = y53*y95
-            y97 = y57*y95
-            y98 = y62*y94
-            y99 = y19*y2
-            y100 = p*y53
-            y101 = p*y67
-            y102 = p*y24
-            y103 = p*y43
-            y104 = y0*y31
-            y105 = D*l
-            y106 = y105*y57
-            y107 = l*y40
-            y108 = y105*y5
-            y109 = l*y24
-            y110 = omega*y58
-            y111 = xp.power(D, 3)
-            y112 = y111*y56
-            y113 = g_task*y112
-            y114 = g_cross*y112
-            y115 = l*y70
-            y116 = g_across*y112
-            y117 = g_corner*y2
-            y118 = y38*y42
-            y119 = rho*y50*y8
-            y120 = y50*y54
-            y121 = y111*y120
-            y122 = y121*y42
-            y123 = 4*y119
-            y124 = 4*y120
-            y125 = y111*y124
-            y126 = D*omega*y124*y5
-            y127 = 8*y120
-            y128 = y127*y90
-            y129 = D*y127
-            y130 = y124*y38
-            y131 = g_across*y130
-            y132 = y124*y44
-            y133 = y103*y130
-            y134 = y107*y130
-            return (y0*y7, y5*y7, y2*y7, y1*y7, p*y7, l*y7, y13, y16, y18, y21, y25, y26, y28, y30, y33, y20, y34, y35, y36, y37, y32, y39*y40, (xp.rational(1, 2))*y39*y42, y39*y43, 2*y10*y45, -2*y34, -2*y37, -g_across*y16 - g_corner*y18 - g_cross*y21 - g_task*y13 + 2*l*m_corner*y0*y8*y9 + 2*m_task*y19*y8*y9 - y0*y48 - y46*y47, -g_across*y25 - g_corner*y26 - g_cross*y28 - g_task*y16 + 2*l*m_corner*x*y4*y8*y9 + 2*m_task*p*x*y4*y8*y9 - y48*y5 - y49*y5, -g_across*y26 - g_corner*y30 - g_cross*y33 - g_task*y18 + 2*m_corner*y31*y8*y9 + 2*m_task*p*y2*y8*y9 - y2*y48 - y2*y49, -g_across*y28 - g_corner*y33 - g_cross*y18 - g_task*y21 + 2*l*m_task*y0*y8*y9 + 2*m_corner*p*y2*y8*y9 - y1*y48 - y1*y49, -g_across*y34 - g_corner*y35 - g_cross*y36 - g_task*y20 + 2*l*m_corner*p*y8*y9 + 2*m_task*y0*y8*y9 - p*y48 - p*y49, -g_across*y37 - g_corner*y32 - g_cross*y35 - g_task*y36 + 2*l*m_task*p*y8*y9 - l*y48 - l*y49 + 2*m_corner*y2*y8*y9, 4*D*l*m_corner*y11*y50*y54 + 4*D*m_task*y50*y54*y55 - xp.power(p, 6)*y59 - y12*y53 - y12*y57 - y55*y61 - y62*y63 - y64*y65, 4*D*l*m_corner*x*y0*y4*y50*y54 + 4*D*m_task*x*y19*y4*y50*y54 - y40*y68 - y5*y69 - y61*y70 - y62*y72 - y64*y71 - y66*y67, 4*D*m_corner*y0*y31*y50*y54 + 4*D*m_task*y19*y2*y50*y54 - y0*y74 - y59*y63 - y60*y76 - y62*y75 - y64*y72 - y66*y73, 4*D*l*m_task*y11*y50*y54 + 4*D*m_corner*y19*y2*y50*y54 - l*y78 - l*y79 - l*y80 - l*y81 - y60*y63 - y62*y76, 4*D*l*m_corner*y22*y23*y50*y54 + 4*D*m_task*p*y22*y23*y50*y54 - y53*y82 - y57*y82 - y59*y71 - y60*y84 - y62*y85 - y58*y83/xp.power(y3, 3), 4*D*m_corner*x*y31*y4*y50*y54 + 4*D*m_task*p*x*y2*y4*y50*y54 - D*y86 - y43*y68 - y59*y72 - y62*y87 - y64*y85 - y88*y89, 4*D*l*m_task*x*y0*y4*y50*y54 + 4*D*m_corner*p*x*y2*y4*y50*y54 - l*y92 - y53*y90 - y57*y90 - y60*y72 - y62*y91 - y64*y84, 4*D*m_corner*y50*y54*y94 + 4*D*m_task*p*y29*y50*y54 - xp.power(l, 6)*y62 - y53*y93 - y57*y93 - y59*y75 - y64*y87 - y88*y94, 4*D*m_corner*p*y29*y50*y54 + 4*D*m_task*y0*y31*y50*y54 - p*y96 - p*y97 - p*y98 - y59*y76 - y60*y75 - y64*y91, 4*D*l*m_corner*y19*y50*y54 + 4*D*m_task*y11*y50*y54 - y11*y61 - y62*y99 - y78 - y79 - y80 - y81, 4*D*l*m_corner*p*x*y4*y50*y54 + 4*D*m_task*x*y0*y4*y50*y54 - y100*y67 - y101*y57 - y102*y64 - y103*y62 - y40*y61 - y92, 4*D*m_corner*p*y31*y50*y54 + 4*D*m_task*y0*y2*y50*y54 - p*y29*y62 - p*y74 - y100*y73 - y103*y64 - y104*y60 - y59*y99, 4*D*l*m_task*y19*y50*y54 + 4*D*m_corner*y0*y2*y50*y54 - l*y69 - y0*y106 - y104*y62 - y105*y66 - y107*y64 - y60*y99, 4*D*l*m_task*p*x*y4*y50*y54 + 4*D*m_corner*x*y2*y4*y50*y54 - y106*y5 - y107*y59 - y108*y53 - y109*y64 - y43*y88 - y62*y89, 4*D*m_corner*y29*y50*y54 + 4*D*m_task*p*y31*y50*y54 - y104*y59 - y29*y88 - y64*y89 - y96 - y97 - y98, 4*l*m_corner*x*y0*y38*y4*y50*y54 + 4*m_task*x*y19*y38*y4*y50*y54 - y110*y40 - y112*y117*y40 - y113*y65 - y114*y115 - y116*y71 - y44*y66, -g_cross*y1*y122 - g_task*y0*y122 + 2*l*m_corner*y22*y38*y4*y41*y50*y54 + 2*m_task*p*y22*y38*y4*y41*y50*y54 - omega*y118*y120 - y117*y122 - y118*y119 - y121*y23*y41*y83, -g_corner*y112*y87 + 4*m_corner*x*y31*y38*y4*y50*y54 + 4*m_task*p*x*y2*y38*y4*y50*y54 - y110*y43 - y113*y72 - y114*y91 - y116*y85 - y38*y86, -g_across*y125*y84 - g_corner*y125*y91 - g_cross*y125*y72 - g_task*y115*y125 + 8*l*m_task*x*y0*y38*y4*y50*y54 + 8*m_corner*p*x*y2*y38*y4*y50*y54 - omega*y124*y45 - y123*y45, g_corner*y133 + g_cross*y134 + g_task*y132*y19 - m_corner*y128 - m_task*y129*y40 + p*y126 + y101*y123 + y102*y131, g_corner*y132*y31 + g_cross*y133 + g_task*y134 + l*y126 - m_corner*y129*y43 - m_task*y128 + y108*y123 + y109*y131,)
+            y6 = D*T*(v_across*y5 + v_corner*y1 + v_cross*y0 + v_task*y2) + 1
+            y7 = (1 / (y6))
+            y8 = T*y2
+            y9 = T*y1
+            y10 = T*p
+            y11 = l*y10
+            y12 = T*l
+            y13 = T*x
+            y14 = (1 / xp.power(y6, 2))
+            y15 = D*y14
+            y16 = xp.power(T, 2)
+            y17 = xp.power(p, 4)
+            y18 = y16*y17
+            y19 = y1*y16
+            y20 = y19*y2
+            y21 = xp.power(p, 3)
+            y22 = y16*y21
+            y23 = l*y22
+            y24 = xp.power(l, 4)
+            y25 = y16*y24
+            y26 = xp.power(l, 3)
+            y27 = y16*y26
+            y28 = p*y27
+            y29 = p*y19
+            y30 = y16*y2
+            y31 = l*y30
+            y32 = x*y30
+            y33 = x*y19
+            y34 = x*y16
+            y35 = y0*y34
+            y36 = p*y34
+            y37 = l*y34
+            y38 = (1 / xp.power(y3, 2))
+            y39 = y15*y38
+            y40 = xp.power(x, 2)
+            y41 = y16*y40
+            y42 = xp.power(D, 2)
+            y43 = y14*y4
+            y44 = y42*y43
+            y45 = (1 / (D + 1))
+            y46 = rho*y14
+            y47 = omega*y14
+            y48 = g_task*y15
+            y49 = g_cross*y15
+            y50 = g_corner*y15
+            y51 = y30*y5
+            y52 = g_across*y15
+            y53 = y16*y47
+            y54 = y0*y16*y5
+            y55 = y19*y5
+            y56 = y16*y5
+            y57 = p*y56
+            y58 = l*y56
+            y59 = (1 / xp.power(y6, 3))
+            y60 = 2*y59
+            y61 = rho*y60
+            y62 = D*y61
+            y63 = xp.power(T, 3)
+            y64 = xp.power(p, 5)
+            y65 = y60*y63
+            y66 = omega*y65
+            y67 = y42*y65
+            y68 = g_task*y67
+            y69 = g_cross*y67
+            y70 = l*y69
+            y71 = g_corner*y67
+            y72 = y1*y17
+            y73 = g_across*y67
+            y74 = y17*y5
+            y75 = D*y66
+            y76 = y2*y75
+            y77 = y17*y68
+            y78 = y21*y5
+            y79 = y38*y40
+            y80 = y2*y79
+            y81 = y1*y2*y5
+            y82 = y1*y75
+            y83 = y2*y24
+            y84 = y21*y26
+            y85 = y21*y75
+            y86 = y64*y68
+            y87 = l*y21*y5
+            y88 = g_across*xp.power(x, 3)
+            y89 = y0*y79
+            y90 = y1*y79
+            y91 = y24*y5
+            y92 = p*y69
+            y93 = y26*y5
+            y94 = y5*y75
+            y95 = p*y26*y5
+            y96 = xp.power(l, 5)
+            y97 = y26*y75
+            y98 = y71*y96
+            y99 = y1*y21
+            y100 = p*y79
+            y101 = y1*y5
+            y102 = p*y101
+            y103 = y2*y5
+            y104 = y2*y26
+            y105 = l*y103
+            y106 = l*y79
+            y107 = y42*y61
+            y108 = omega*y67
+            y109 = xp.power(D, 3)
+            y110 = y109*y65
+            y111 = g_task*y110
+            y112 = g_cross*y110
+            y113 = g_across*y110
+            y114 = g_corner*y110
+            y115 = y4*y42
+            y116 = rho*y59
+            y117 = y59*y63
+            y118 = y117*y45
+            y119 = y109*y118
+            y120 = y119*y4*y40
+            y121 = 4*y116
+            y122 = 4*y117
+            y123 = y122*y42
+            y124 = omega*y5
+            y125 = y109*y122
+            y126 = D*y121
+            y127 = D*y122*y124
+            y128 = 8*D*y117
+            y129 = y0*y128*y5
+            y130 = g_across*y123
+            y131 = y102*y123
+            y132 = y105*y123
+            return (
+                (y7, (y8, y9, y11, y10, y12,)),
+                (y4*y7, (y13,)),
+                (y15, (y18, y20, y23, y25, y28, y22, y29, y31, y27,)),
+                (y15*y4, (y32, y33, y35, y36, y37, -2*y36, -2*y37,)),
+                (y39, (y41,)),
+                (y44, (y32, y33, 2*y35,)),
+                (y44*y45, ((xp.rational(1, 2))*y41,)),
+                (2*l*m_corner*y14*y16*y2 + 2*m_task*y14*y16*y21 - y18*y48 - y20*y50 - y23*y49 - y30*y47 - y46*y8 - y51*y52, (1,)),
+                (-g_across*y39*y41 + 2*l*m_corner*x*y14*y16*y4 + 2*m_task*p*x*y14*y16*y4 - rho*y13*y43 - y48*y51 - y49*y54 - y5*y53 - y50*y55, (1,)),
+                (2*m_corner*y14*y16*y26 + 2*m_task*p*y1*y14*y16 - y19*y47 - y20*y48 - y25*y50 - y28*y49 - y46*y9 - y52*y55, (1,)),
+                (2*l*m_task*y14*y16*y2 + 2*m_corner*p*y1*y14*y16 - y0*y53 - y11*y46 - y20*y49 - y23*y48 - y28*y50 - y52*y54, (1,)),
+                (2*l*m_corner*p*y14*y16 + 2*m_task*y14*y16*y2 - p*y53 - y10*y46 - y22*y48 - y29*y50 - y31*y49 - y52*y57, (1,)),
+                (2*l*m_task*p*y14*y16 - l*y53 + 2*m_corner*y1*y14*y16 - y12*y46 - y27*y50 - y29*y49 - y31*y48 - y52*y58, (1,)),
+                (4*D*l*m_corner*y17*y59*y63 + 4*D*m_task*y59*y63*y64 - D*y17*y66 - xp.power(p, 6)*y68 - y18*y62 - y64*y70 - y71*y72 - y73*y74, (1,)),
+                (4*D*l*m_corner*x*y2*y4*y59*y63 + 4*D*m_task*x*y21*y4*y59*y63 - y5*y76 - y5*y77 - y51*y62 - y70*y78 - y71*y81 - y73*y80, (1,)),
+                (4*D*m_corner*y2*y26*y59*y63 + 4*D*m_task*y1*y21*y59*y63 - y2*y82 - y20*y62 - y68*y72 - y69*y84 - y71*y83 - y73*y81, (1,)),
+                (4*D*l*m_task*y17*y59*y63 + 4*D*m_corner*y1*y21*y59*y63 - l*y85 - l*y86 - y23*y62 - y69*y72 - y71*y84 - y73*y87, (1,)),
+                (4*D*l*m_corner*y38*y40*y59*y63 + 4*D*m_task*p*y38*y40*y59*y63 - y38*y41*y62 - y68*y80 - y69*y89 - y71*y90 - y75*y79 - y67*y88/xp.power(y3, 3), (1,)),
+                (4*D*m_corner*x*y26*y4*y59*y63 + 4*D*m_task*p*x*y1*y4*y59*y63 - y5*y82 - y55*y62 - y68*y81 - y71*y91 - y73*y90 - y92*y93, (1,)),
+                (4*D*l*m_task*x*y2*y4*y59*y63 + 4*D*m_corner*p*x*y1*y4*y59*y63 - y0*y94 - y54*y62 - y68*y87 - y69*y81 - y71*y95 - y73*y89, (1,)),
+                (4*D*m_corner*y59*y63*y96 + 4*D*m_task*p*y24*y59*y63 - xp.power(l, 6)*y71 - y24*y75 - y25*y62 - y68*y83 - y73*y91 - y92*y96, (1,)),
+                (4*D*m_corner*p*y24*y59*y63 + 4*D*m_task*y2*y26*y59*y63 - p*y97 - p*y98 - y28*y62 - y68*y84 - y69*y83 - y73*y95, (1,)),
+                (4*D*l*m_corner*y21*y59*y63 + 4*D*m_task*y17*y59*y63 - y17*y70 - y22*y62 - y71*y99 - y73*y78 - y85 - y86, (1,)),
+                (4*D*l*m_corner*p*x*y4*y59*y63 + 4*D*m_task*x*y2*y4*y59*y63 - p*y94 - y100*y73 - y102*y71 - y103*y70 - y57*y62 - y68*y78, (1,)),
+                (4*D*m_corner*p*y26*y59*y63 + 4*D*m_task*y1*y2*y59*y63 - p*y24*y71 - p*y82 - y102*y73 - y104*y69 - y29*y62 - y68*y99, (1,)),
+                (4*D*l*m_task*y21*y59*y63 + 4*D*m_corner*y1*y2*y59*y63 - l*y76 - l*y77 - y104*y71 - y105*y73 - y31*y62 - y69*y99, (1,)),
+                (4*D*l*m_task*p*x*y4*y59*y63 + 4*D*m_corner*x*y1*y4*y59*y63 - l*y94 - y101*y92 - y105*y68 - y106*y73 - y58*y62 - y71*y93, (1,)),
+                (4*D*m_corner*y24*y59*y63 + 4*D*m_task*p*y26*y59*y63 - y104*y68 - y24*y92 - y27*y62 - y73*y93 - y97 - y98, (1,)),
+                (4*l*m_corner*x*y2*y4*y42*y59*y63 + 4*m_task*x*y21*y4*y42*y59*y63 - y103*y108 - y107*y51 - y111*y74 - y112*y87 - y113*y80 - y114*y81, (1,)),
+                (-g_corner*y1*y120 - g_cross*y0*y120 - g_task*y120*y2 + 2*l*m_corner*y4*y40*y42*y45*y59*y63 + 2*m_task*p*y4*y40*y42*y45*y59*y63 - omega*y115*y118*y40 - y115*y116*y41*y45 - y119*y38*y88, (1,)),
+                (4*m_corner*x*y26*y4*y42*y59*y63 + 4*m_task*p*x*y1*y4*y42*y59*y63 - y101*y108 - y107*y55 - y111*y81 - y112*y95 - y113*y90 - y114*y91, (1,)),
+                (-g_across*y125*y89 - g_corner*y125*y95 - g_cross*y125*y81 - g_task*y125*y87 + 8*l*m_task*x*y2*y4*y42*y59*y63 + 8*m_corner*p*x*y1*y4*y42*y59*y63 - y0*y123*y124 - y121*y42*y54, (1,)),
+                (g_corner*y131 + g_cross*y132 + g_task*y123*y78 - m_corner*y129 - m_task*y103*y128 + p*y127 + y100*y130 + y126*y57, (1,)),
+                (g_corner*y123*y93 + g_cross*y131 + g_task*y132 + l*y127 - m_corner*y101*y128 - m_task*y129 + y106*y130 + y126*y58, (1,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, average_22, average_23, average_24, average_25, average_26, average_27, average_28, average_29, average_30, average_31, average_32, average_33, average_34, average_35, average_36, average_37, average_38, average_39, average_40, average_41, average_42, average_43, average_44, average_45, average_46, average_47, average_48, average_49, average_50, average_51, average_52, average_53, = average(integrands)
         return Fluctuations(
             own=(
                 average_0,
+                average_5,
                 average_1,
                 average_2,
                 average_3,
                 average_4,
-                average_5,
                 average_6,
+                average_15,
                 average_7,
                 average_8,
-                average_9,
-                average_10,
-                average_11,
-                average_12,
-                average_13,
-                average_14,
-                average_8,
-                average_15,
+                average_22,
                 average_16,
                 average_17,
+                average_9,
+                average_10,
+                average_7,
+                average_11,
                 average_18,
-                average_18,
+                average_12,
+                average_13,
+                average_13,
                 average_19,
-                average_20,
-                average_17,
-                average_21,
-                average_22,
+                average_14,
+                average_12,
                 average_23,
+                average_26,
                 average_24,
                 average_25,
-                average_26,
+                average_20,
+                average_21,
             ),
             shared=(
                 average_27,
@@ -781,7 +848,19 @@ class Functions:
             y105 = y49*y6
             y106 = y5*y7
             y107 = y50*y6
-            return (-y11*y19 - y2*y59, -y5*y59 - y5*y60, -y1*y59 - y18*y61, -y0*y59 - y0*y60, y13*y63 + y13*y64, y12*y63 + y12*y64, g_across*y86 + g_corner*y85 + g_cross*y83 + g_task*(y71*y78 + y78*y79) + m_corner*y77 + m_task*(-y28*y73 - y28*y74) + omega*(y23*y72 + y23*y76) + rho*(y19*y68 + y7*y72) - y2*y66 - y2*y69, g_across*(y42*y80 + y42*y82) + g_corner*y90 + g_cross*y89 + g_task*y86 + m_corner*(-y38*y73 - y38*y74) + m_task*(-y40*y73 - y40*y74) + omega*(y39*y71 + y39*y79) + rho*(y5*y87 + y5*y88) - y5*y66 - y5*y69, g_across*y90 + g_corner*(y71*y93 + y79*y93) + g_cross*y95 + g_task*y85 + m_corner*(-y24*y73 - y24*y74) + m_task*y92 + omega*(y34*y71 + y34*y79) + rho*(y1*y87 + y71*y91) - y1*y69 - y61*y65, g_across*y89 + g_corner*y95 + g_cross*y85 + g_task*y83 + m_corner*y92 + m_task*y77 + omega*(y71*y96 + y79*y96) + rho*(y0*y87 + y0*y88) - y0*y66 - y0*y69, g_across*(-y106*y63 - y106*y97 + y107*y71 + y107*y79) + g_corner*(y103*y71 + y103*y79 - y63*y91 - y91*y97) + g_cross*(-y101*y63 - y101*y97 + y102*y80 + y102*y82) + g_task*(-y104*y63 - y104*y97 + y105*y72 + y105*y76) + m_corner*(4*T*l*y10*y18 + 12*T*l*y20*y56 - y73*y99 - y74*y99) + m_task*(4*T*p*y10*y18 + 12*T*p*y20*y56 - y100*y73 - y100*y74) + omega*(-T*y63 - T*y97 + y71*y98 + y79*y98) + rho*(-y63 + y71*y8 + y79*y8 - y97) - y10*y65*y8 + y62*y67 + y65/y9 - y67*y75*y8,)
+            return (
+                (-y11*y19 - y2*y59, (1,)),
+                (-y5*y59 - y5*y60, (1,)),
+                (-y1*y59 - y18*y61, (1,)),
+                (-y0*y59 - y0*y60, (1,)),
+                (y13*y63 + y13*y64, (1,)),
+                (y12*y63 + y12*y64, (1,)),
+                (g_across*y86 + g_corner*y85 + g_cross*y83 + g_task*(y71*y78 + y78*y79) + m_corner*y77 + m_task*(-y28*y73 - y28*y74) + omega*(y23*y72 + y23*y76) + rho*(y19*y68 + y7*y72) - y2*y66 - y2*y69, (1,)),
+                (g_across*(y42*y80 + y42*y82) + g_corner*y90 + g_cross*y89 + g_task*y86 + m_corner*(-y38*y73 - y38*y74) + m_task*(-y40*y73 - y40*y74) + omega*(y39*y71 + y39*y79) + rho*(y5*y87 + y5*y88) - y5*y66 - y5*y69, (1,)),
+                (g_across*y90 + g_corner*(y71*y93 + y79*y93) + g_cross*y95 + g_task*y85 + m_corner*(-y24*y73 - y24*y74) + m_task*y92 + omega*(y34*y71 + y34*y79) + rho*(y1*y87 + y71*y91) - y1*y69 - y61*y65, (1,)),
+                (g_across*y89 + g_corner*y95 + g_cross*y85 + g_task*y83 + m_corner*y92 + m_task*y77 + omega*(y71*y96 + y79*y96) + rho*(y0*y87 + y0*y88) - y0*y66 - y0*y69, (1,)),
+                (g_across*(-y106*y63 - y106*y97 + y107*y71 + y107*y79) + g_corner*(y103*y71 + y103*y79 - y63*y91 - y91*y97) + g_cross*(-y101*y63 - y101*y97 + y102*y80 + y102*y82) + g_task*(-y104*y63 - y104*y97 + y105*y72 + y105*y76) + m_corner*(4*T*l*y10*y18 + 12*T*l*y20*y56 - y73*y99 - y74*y99) + m_task*(4*T*p*y10*y18 + 12*T*p*y20*y56 - y100*y73 - y100*y74) + omega*(-T*y63 - T*y97 + y71*y98 + y79*y98) + rho*(-y63 + y71*y8 + y79*y8 - y97) - y10*y65*y8 + y62*y67 + y65/y9 - y67*y75*y8, (1,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, = average(integrands)
         return FluctuationSlopes(

@@ -26,7 +26,7 @@ SOURCES = (
     'theory/marchenko_pastur.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '5723fa0810ad065436f74160d7b7990142df0a92976e311b0dc21474285950ac'
+FINGERPRINT = 'df617b79113324cb7053b78f9a8c529e8b7ee5c51ed160d310aee52a617e7dc7'
 
 from typing import Any, NamedTuple
 
@@ -82,13 +82,18 @@ class Functions:
             y2 = xp.power(best, 2)
             y3 = xp.power(1 - learnt, 2)
             y4 = y1 + y2*y3
-            return (y0 + y4, inside*y3, x*y4, learnt, xp.power(learnt, 2)*y2 + y0 + y1,)
+            return (
+                (y0 + y4, (1,)),
+                (1, (inside*y3, learnt,)),
+                (y4, (x,)),
+                (xp.power(learnt, 2)*y2 + y0 + y1, (1,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, = average(integrands)
         return Observables(
             e_icl=average_0*variance + floor,
-            train_error=average_2 + floor*(unseen + average_1/alpha),
-            m=average_3*best,
+            train_error=average_3 + floor*(unseen + average_1/alpha),
+            m=average_2*best,
             q=average_4,
         )
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = '1fd7aed4feb9630763721ab580095d9f9251765153aa923285b075b3dacafd26'
+FINGERPRINT = '221e314688ca2d04e4b2a632c4639deccf6d1baa4bce47031b706618200333fc'
 
 from typing import Any, NamedTuple
 
@@ -45,7 +45,9 @@ class Functions:
         """Disorder average of tr log(S + field) over the acting weights, at the saddle point in V and V_u."""
 
         def integrands(T, omega, g, a, l):
-            return (-xp.rational(1, 2)*xp.log(T*(V*a + V_u*xp.power(l, 2)) + 1),)
+            return (
+                (xp.log(T*(V*a + V_u*xp.power(l, 2)) + 1), (xp.rational(-1, 2),)),
+            )
 
         average_0, = average(integrands)
         x0 = xp.power(D, 2)

@@ -14,7 +14,7 @@ SOURCES = (
     'theory/marchenko_pastur.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = 'beb04c1a5e7376da988f872289da92a10b8143402e8cb17f5033c89125e328f0'
+FINGERPRINT = '6fd62f0552d00d36411c7c0e6fbb75b45f543d6d8b82554482dd32913bf69af7'
 
 from typing import Any, NamedTuple
 

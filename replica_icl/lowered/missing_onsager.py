@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = '29d227daa9e0c4d58e8d6dc027e93a7fe4c1ce1d96a972e88b8b6ceb837d8ea1'
+FINGERPRINT = '350aa8e381b28975950570de35bb500e98686da416fe1d8c9d2097b1ea393aa4'
 
 from typing import Any, NamedTuple
 

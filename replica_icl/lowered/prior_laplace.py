@@ -30,7 +30,7 @@ SOURCES = (
     'theory/prior_laplace.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'a933c010152d519e0100422ac0acc7c6a68abd8d5bc10b87c129f68b2a6f060c'
+FINGERPRINT = 'a49012329695d21bd639f44ea3146d2d175e5517b9e852e9a20d3f022fd9fafe'
 
 from typing import Any, NamedTuple
 

@@ -29,7 +29,7 @@ SOURCES = (
     'theory/prior_ridge.py',
     'theory/weight_priors.py',
 )
-FINGERPRINT = 'c062a25dc370cecdcc6657e458eefc5c28327e8f0871da20339be99b859340c2'
+FINGERPRINT = '49906ced9dbcd138ab0f63cd71e8ac8f2af967f036116cc92b282b581ef7ec83'
 
 from typing import Any, NamedTuple
 

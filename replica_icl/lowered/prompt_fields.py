@@ -26,7 +26,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = 'e387066d3393330660404b03fbdfffc583ccef1fb676c6f2c31e95854ee3bdf0'
+FINGERPRINT = 'f158ca056e0ed1028ce76b592caf338658498b10880cf8f13075b20f00ce253f'
 
 from typing import Any, NamedTuple
 
@@ -84,21 +84,22 @@ class Functions:
             y0 = xp.power(l, 2)
             y1 = T*(V*a + V_u*y0)
             y2 = 2*y1 + 2
-            y3 = (1 / (y2))
-            y4 = T*a
-            y5 = xp.power(a, 2)
+            y3 = T*a
+            y4 = T*g
+            y5 = T*y0
             y6 = xp.power(T, 2)
-            y7 = (1 / xp.power(y2, 2))
-            y8 = y6*y7
-            y9 = a*y8
-            y10 = T*g
-            y11 = T*y0
-            y12 = y0*y8
-            y13 = xp.power(l, 4)
-            y14 = T*omega
-            y15 = (1 / xp.power(y1 + 1, 2))
-            y16 = y15*y6
-            return (y3*y4, y5*y8, g*y9, y0*y9, omega*y9, y4*y7, y10*y3, y11*y3, g*y12, omega*y12, y13*y8, y11*y7, y4, y10, y11, y14, y15, y15*y4, y10*y15, y11*y15, y14*y15, y16*y5, a*y0*y16, y13*y16,)
+            y7 = xp.power(a, 2)*y6
+            y8 = a*y6
+            y9 = y0*y8
+            y10 = y0*y6
+            y11 = xp.power(l, 4)*y6
+            y12 = T*omega
+            return (
+                ((1 / (y2)), (y3, y4, y5,)),
+                ((1 / xp.power(y2, 2)), (y7, g*y8, y9, omega*y8, y3, g*y10, omega*y10, y11, y5,)),
+                (1, (y3, y4, y5, y12,)),
+                ((1 / xp.power(y1 + 1, 2)), (1, y3, y4, y5, y12, y7, y9, y11,)),
+            )
 
         average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, average_22, average_23, = average(integrands)
         x0 = (1 / (D))
@@ -112,10 +113,10 @@ class Functions:
         return Fields(
             fields=(
                 average_0*x2,
-                average_1*q*x4 - average_2*x0*x5 + average_3*u*x4 + average_4*x4 + average_5*rho*x4,
-                average_6*x2,
-                average_7*x1,
-                average_10*u*x3 + average_11*rho*x3 + average_3*q*x3 - average_8*x5 + average_9*x3,
+                average_3*q*x4 - average_4*x0*x5 + average_5*u*x4 + average_6*x4 + average_7*rho*x4,
+                average_1*x2,
+                average_2*x1,
+                average_10*u*x3 + average_11*rho*x3 + average_5*q*x3 - average_8*x5 + average_9*x3,
             ),
             e_icl=average_12*q - average_13*x6 + average_14*u + average_15 + rho,
             train_error=average_16*rho + average_17*q - average_18*x6 + average_19*u + average_20,

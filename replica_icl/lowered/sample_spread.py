@@ -24,7 +24,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = 'ee39b069001b2885d1baac5ddf5db35cb5841ee04e5f2697cd361234d4e7d318'
+FINGERPRINT = 'f1da41c365522b0d9d214568b34cbbb89d7d5dcb639618982041198c85016d63'
 
 from typing import Any, NamedTuple
 
@@ -67,97 +67,281 @@ class Functions:
 
         def integrands(T, omega, g, a, l):
             y0 = T*a
-            y1 = xp.power(l, 2)
-            y2 = T*y1
-            y3 = 2*g*m
-            y4 = T*omega - T*y3
-            y5 = q*y0 + rho + u*y2 + y4
-            y6 = V*y0 + V_u*y2 + c
-            y7 = (1 / (y6))
-            y8 = (xp.rational(1, 2))*y7
-            y9 = (1 / xp.power(y6, 2))
-            y10 = (xp.rational(3, 4))*xp.power(y5, 2)
-            y11 = y10*y9
-            y12 = a*xp.power(m, 2)
-            y13 = T*y12 + y4
-            y14 = xp.power(y13, 2)
-            y15 = D/(D + 2)
-            y16 = (xp.rational(1, 4))*y15 + xp.rational(-1, 4)
-            y17 = g*m_first
-            y18 = y5*y9
-            y19 = V_first*a + V_u_first*y1
-            y20 = T*y19
-            y21 = y20/xp.power(y6, 3)
-            y22 = a*q_first
-            y23 = 2*y17
-            y24 = -T*y23
-            y25 = u_first*y1
-            y26 = T*y22 + T*y25 + y24
-            y27 = a*m
-            y28 = T*m_first
-            y29 = y22 - y23 + y25
-            y30 = T*y8
-            y31 = V_second*a + V_u_second*y1
-            y32 = g*m_second
-            y33 = a*q_second + u_second*y1 - 2*y32
-            y34 = m_first*m_second
-            y35 = (xp.rational(1, 4))*y33
-            y36 = y15 - 1
-            y37 = -g + y27
-            y38 = omega + y12 - y3
-            y39 = y5*y7
-            y40 = y31*y39
-            y41 = y19*y39
-            y42 = (xp.rational(3, 2))*y36*y37*y38*y7
-            y43 = y19*y31
-            y44 = xp.power(T, 2)*y9
-            y45 = y44*(y17 + y41)
-            y46 = y44*(y32 + y40)
-            return (-y5*y8, y11 + 3*y14*y16*y9, -T*y17*y18 - y10*y21 + 3*y13*y16*y9*(y24 + 2*y27*y28) - 3*y14*y16*y21 + (xp.rational(1, 4))*y26*y5*y9, (xp.rational(1, 2))*y18*y20 - y26*y8, y30*(y19*y5*y7 - y29), y30*(y31*y5*y7 - y33), y44*(xp.power(g, 2)*y34 - m_second*y20*y42 + y11*y43 + y17*y40 - y28*y31*y42 + y29*y35 - xp.rational(1, 4)*y29*y40 + y32*y41 + y34*y36*(a*y38 + 2*xp.power(y37, 2)) - y35*y41 + (xp.rational(3, 4))*y36*xp.power(y38, 2)*y43*y44), -a*y45, -y1*y45, -a*y46, -y1*y46, xp.power(a, 2)*y44, a*y1*y44, xp.power(l, 4)*y44,)
+            y1 = V*y0
+            y2 = xp.power(l, 2)
+            y3 = T*y2
+            y4 = V_u*y3
+            y5 = c + y1 + y4
+            y6 = (1 / xp.power(y5, 2))
+            y7 = xp.power(T, 2)
+            y8 = xp.power(a, 2)
+            y9 = y7*y8
+            y10 = a*y7
+            y11 = g*y10
+            y12 = y10*y2
+            y13 = omega*y10
+            y14 = xp.power(g, 2)
+            y15 = g*y7
+            y16 = y15*y2
+            y17 = omega*y2
+            y18 = y17*y7
+            y19 = xp.power(l, 4)
+            y20 = y19*y7
+            y21 = xp.power(omega, 2)
+            y22 = T*g
+            y23 = T*omega
+            y24 = (1 / (y5))
+            y25 = xp.power(T, 3)
+            y26 = y25*y8
+            y27 = g*y26
+            y28 = y2*y26
+            y29 = omega*y26
+            y30 = xp.power(a, 3)
+            y31 = y25*y30
+            y32 = a*y25
+            y33 = y14*y32
+            y34 = g*y32
+            y35 = y2*y34
+            y36 = omega*y34
+            y37 = y17*y32
+            y38 = y19*y32
+            y39 = y2*y25
+            y40 = y14*y39
+            y41 = g*y17
+            y42 = y25*y41
+            y43 = y19*y25
+            y44 = g*y43
+            y45 = omega*y43
+            y46 = xp.power(l, 6)
+            y47 = y25*y46
+            y48 = 2*c
+            y49 = 2*y1
+            y50 = 2*y4
+            y51 = (1 / (y48 + y49 + y50))
+            y52 = xp.power(c, 2)
+            y53 = 4*y52
+            y54 = 8*c
+            y55 = y1*y54
+            y56 = y4*y54
+            y57 = xp.power(V, 2)*y9
+            y58 = 4*y57
+            y59 = xp.power(V_u, 2)*y20
+            y60 = 4*y59
+            y61 = V*V_u*y12
+            y62 = 8*y61
+            y63 = xp.power(T, 4)
+            y64 = y63*y8
+            y65 = g*y64
+            y66 = y2*y65
+            y67 = y17*y64
+            y68 = y19*y64
+            y69 = y30*y63
+            y70 = g*y69
+            y71 = y2*y69
+            y72 = omega*y69
+            y73 = xp.power(a, 4)*y63
+            y74 = y19*y63
+            y75 = a*y74
+            y76 = g*y75
+            y77 = omega*y75
+            y78 = y46*y63
+            y79 = 4*c + 4*y1 + 4*y4
+            y80 = 16*c
+            y81 = a*y63
+            y82 = y2*y81
+            return (
+                (y6, (1, y9, y11, y12, y13, y14*y7, y16, omega*y15, y18, y20, y21*y7, y0, y22, y3, y23,)),
+                (y24, (1, y0, y22, y3, y23,)),
+                ((1 / xp.power(y5, 3)), (y9, y11, y12, y13, y16, y18, y20, y27, y28, y29, y31, y33, y35, y36, y37, y38, y21*y32, y40, y42, y44, y21*y39, y45, y47, y0, y3,)),
+                (y24*y51, (y9, y12, y13, y18, y20, y0, y3,)),
+                (y6/(y53 + y55 + y56 + y58 + y60 + y62), (y9, y12, y20, y27, y28, y29, y31, y35, y37, y38, y44, y45, y47, y66, y67, y68, y70, y71, y72, y73, y76, y77, a*y78, g*y78, omega*y78, xp.power(l, 8)*y63,)),
+                (y6/y79, (y9, y11, y12, y16, y20, y27, y28, y29, y31, y33, y35, y36, y37, y38, y40, y42, y44, y45, y47,)),
+                (y6/(D*y48 + D*y49 + D*y50 + y79), (y27, y28, y29, y31, y33, y35, y36, y37, y40, y42,)),
+                (y51*y6, (y27, y28, y29, y31, y33, y35, y36, y37, y40, y42,)),
+                (y6/(D*y53 + D*y55 + D*y56 + D*y58 + D*y60 + D*y62 + y1*y80 + y4*y80 + 8*y52 + 8*y57 + 8*y59 + 16*y61), (y14*y64, y66, omega*y65, y67, y68, y21*y64, y70, y71, y72, y73, y14*y82, y41*y81, y76, y21*y82, y77, y14*y74, g*omega*y74, y21*y74,)),
+            )
 
-        average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, = average(integrands)
-        x0 = D/xp.power(V_u, 2)
-        x1 = (xp.rational(1, 2))*xp.power(u, 2)
-        x2 = xp.power(m, 2)
-        x3 = xp.power(m, 4) + xp.power(q, 2) - 2*q*x2
-        x4 = -x3
-        x5 = xp.power(D, 2)
-        x6 = (1 / xp.power(V, 2))
-        x7 = x5*x6
-        x8 = (xp.rational(1, 2))*x7
-        x9 = (1 / xp.power(V_u, 3))
-        x10 = D*V_u_first
-        x11 = x1*x10
-        x12 = (1 / xp.power(V, 3))
-        x13 = V_first*x5
-        x14 = (xp.rational(1, 2))*x13
-        x15 = -q
-        x16 = x12*(-x15 - x2)
-        x17 = x13*x16
-        x18 = V_second*x16*x5
-        x19 = m*x7
-        x20 = u*x9
-        across_q_across_u_across = P*average_12
+        average_0, average_1, average_2, average_3, average_4, average_5, average_6, average_7, average_8, average_9, average_10, average_11, average_12, average_13, average_14, average_15, average_16, average_17, average_18, average_19, average_20, average_21, average_22, average_23, average_24, average_25, average_26, average_27, average_28, average_29, average_30, average_31, average_32, average_33, average_34, average_35, average_36, average_37, average_38, average_39, average_40, average_41, average_42, average_43, average_44, average_45, average_46, average_47, average_48, average_49, average_50, average_51, average_52, average_53, average_54, average_55, average_56, average_57, average_58, average_59, average_60, average_61, average_62, average_63, average_64, average_65, average_66, average_67, average_68, average_69, average_70, average_71, average_72, average_73, average_74, average_75, average_76, average_77, average_78, average_79, average_80, average_81, average_82, average_83, average_84, average_85, average_86, average_87, average_88, average_89, average_90, average_91, average_92, average_93, average_94, average_95, average_96, average_97, average_98, average_99, average_100, average_101, average_102, average_103, average_104, average_105, average_106, average_107, average_108, average_109, average_110, average_111, average_112, average_113, average_114, average_115, average_116, average_117, average_118, average_119, average_120, average_121, average_122, average_123, average_124, average_125, average_126, average_127, average_128, average_129, average_130, average_131, average_132, average_133, average_134, = average(integrands)
+        x0 = xp.power(u, 2)
+        x1 = D/xp.power(V_u, 2)
+        x2 = xp.power(m, 4)
+        x3 = xp.power(q, 2)
+        x4 = xp.power(m, 2)
+        x5 = -2*q*x4 + x2 + x3
+        x6 = -x5
+        x7 = xp.power(D, 2)
+        x8 = (1 / xp.power(V, 2))
+        x9 = x7*x8
+        x10 = (xp.rational(1, 2))*x9
+        x11 = (xp.rational(3, 2))*rho
+        x12 = (xp.rational(3, 2))*average_4
+        x13 = (xp.rational(3, 2))*u
+        x14 = q*x11
+        x15 = 3*m
+        x16 = u*x11
+        x17 = 3*average_2
+        x18 = average_3*q
+        x19 = average_6*m
+        x20 = xp.power(rho, 2)
+        x21 = (xp.rational(3, 4))*x20
+        x22 = (xp.rational(3, 4))*average_1
+        x23 = xp.power(m, 3)
+        x24 = (xp.rational(3, 4))*x0
+        x25 = (1 / (4*D + 8))
+        x26 = D*x25
+        x27 = 3*x26
+        x28 = 12*x26
+        x29 = x2*x27
+        x30 = 6*x26
+        x31 = x30*x4
+        x32 = x28*x4
+        x33 = (xp.rational(1, 2))*rho
+        x34 = (xp.rational(1, 2))*average_16
+        x35 = (xp.rational(1, 2))*average_18
+        x36 = -average_15*x33 + average_17*m - xp.rational(1, 2)*average_19 - q*x34 - u*x35
+        x37 = D/xp.power(V_u, 3)
+        x38 = (xp.rational(1, 2))*V_u_first
+        x39 = x0*x38
+        x40 = m_first*x23
+        x41 = (xp.rational(1, 2))*V_first
+        x42 = x7/xp.power(V, 3)
+        x43 = V_first*average_29
+        x44 = (xp.rational(3, 2))*q
+        x45 = V_first*average_34
+        x46 = V_u_first*average_34
+        x47 = V_u_first*average_41
+        x48 = average_2*m
+        x49 = average_2*m_first
+        x50 = m*m_first
+        x51 = average_6*m_first
+        x52 = V_first*average_28
+        x53 = q*x52
+        x54 = V_u_first*q
+        x55 = average_35*x54
+        x56 = 3*x23
+        x57 = (xp.rational(3, 4))*x3
+        x58 = V_first*average_30
+        x59 = V_u_first*average_28
+        x60 = -V_first*x48 - V_u_first*x19 + average_17*m_first - q_first*x34 - u_first*x35
+        x61 = -q
+        x62 = V_first*m_second
+        x63 = x42*(-x4 - x61)
+        x64 = m*x63
+        x65 = V_second*m_first
+        x66 = V_u_first*m_second
+        x67 = V_u_second*m_first
+        x68 = 2*average_89
+        x69 = 2*average_93
+        x70 = (xp.rational(1, 4))*q_first
+        x71 = (xp.rational(1, 4))*u_first
+        x72 = average_21*rho
+        x73 = average_27*q
+        x74 = average_32*u
+        x75 = average_24*rho
+        x76 = average_32*q
+        x77 = average_39*u
+        x78 = V_first*V_second
+        x79 = 3*x78
+        x80 = D*x79
+        x81 = V_first*V_u_second
+        x82 = 3*x81
+        x83 = D*average_130
+        x84 = 3*D
+        x85 = average_103*x84
+        x86 = V_second*V_u_first
+        x87 = 3*x86
+        x88 = V_u_first*V_u_second
+        x89 = x84*x88
+        x90 = average_106*x84
+        x91 = V_first*rho
+        x92 = 6*x91
+        x93 = V_second*x92
+        x94 = 6*x78
+        x95 = u*x94
+        x96 = V_u_second*q
+        x97 = 6*V_first
+        x98 = x96*x97
+        x99 = V_u_second*u
+        x100 = average_109*x15
+        x101 = 6*m
+        x102 = average_111*x101
+        x103 = 2*x62
+        x104 = average_79*rho
+        x105 = 2*m
+        x106 = average_83*x105
+        x107 = average_83*q
+        x108 = average_88*x105
+        x109 = average_88*u
+        x110 = V_u_first*rho
+        x111 = 6*V_second
+        x112 = x110*x111
+        x113 = x111*x54
+        x114 = V_u_first*u
+        x115 = 2*x65
+        x116 = 6*V_u_second
+        x117 = average_114*x15
+        x118 = average_115*x101
+        x119 = 2*x66
+        x120 = average_81*rho
+        x121 = average_88*q
+        x122 = average_94*x105
+        x123 = average_94*u
+        x124 = 2*x67
+        x125 = m*m_second
+        x126 = average_67*u
+        x127 = 6*x110
+        x128 = 12*x23
+        x129 = average_53*x20
+        x130 = average_65*x128
+        x131 = average_69*x3
+        x132 = average_74*x0
+        x133 = 3*x40
+        x134 = 3*x88
+        x135 = D*x4
+        x136 = 6*x4
+        x137 = average_120*x136
+        x138 = average_124*x2
+        x139 = 12*x135
+        x140 = average_127*x139
+        x141 = 9*D*x4
+        x142 = average_97*x141
+        x143 = average_102*x141
+        x144 = m_first*m_second
+        x145 = (1 / (D + 2))
+        x146 = D*x145
+        x147 = average_45*q
+        x148 = average_46*u
+        x149 = average_50*rho
+        x150 = average_46*q
+        x151 = average_49*u
+        x152 = average_51*rho
+        x153 = average_30*q
+        x154 = average_35*u
+        x155 = average_42*u
+        x156 = V_second*rho
+        x157 = V_second*average_28
+        x158 = V_u_second*rho
+        across_q_across_u_across = P*average_3
         return SampleCovariance(
-            value=P*(-xp.power(average_0, 2) + average_1) - x0*x1 + x4*x8,
-            slope=P*(-average_0*average_3 + average_2) + x11*x9 - x12*x14*x4 + x8*(-2*xp.power(m, 3)*m_first + 2*m*m_first*q),
-            mixed=-P*(average_4*average_5 - average_6) - m*m_first*x18 - m*m_second*x17 + m_first*m_second*x5*x6*(-x15 - 2*x2) - V_u_second*x11/xp.power(V_u, 4) - V_second*x14*x3/xp.power(V, 4),
+            value=P*(average_0*x21 + average_1*x29 + average_10*x27 + average_11*x14 - average_12*rho*x15 + average_13*x16 + average_14*x11 - average_2*x23*x28 + average_4*x31 + average_5*x32 - average_7*m*x28 + average_8*x13 + average_9*x24 - m*q*x17 + q*x12 - 3*u*x19 - x12*x4 + x13*x18 + x17*x23 - x2*x22 + x22*x3 - xp.power(x36, 2)) - xp.rational(1, 2)*x0*x1 + x10*x6,
+            slope=P*(12*D*V_first*average_27*x23*x25 + 12*D*V_first*average_33*m*x25 + 12*D*V_u_first*average_32*x23*x25 + 12*D*V_u_first*average_38*m*x25 + 6*D*average_1*m_first*x23*x25 + 6*D*average_4*m*m_first*x25 + 12*D*average_5*m*m_first*x25 - V_first*average_20*x14 + 3*V_first*average_21*m*rho - V_first*average_22*x16 - V_first*average_23*x11 + 3*V_first*average_27*m*q - V_first*average_27*x56 + (xp.rational(3, 2))*V_first*average_29*x4 + (xp.rational(3, 4))*V_first*average_30*x2 - V_first*average_31*x32 + 3*V_first*average_32*m*u - V_first*average_35*x24 - V_first*average_36*x27 - V_first*average_43*x21 + 3*V_u_first*average_24*m*rho - V_u_first*average_25*x11 - V_u_first*average_26*x16 + (xp.rational(3, 4))*V_u_first*average_28*x2 + 3*V_u_first*average_32*m*q - V_u_first*average_32*x56 + (xp.rational(3, 2))*V_u_first*average_34*x4 - V_u_first*average_37*x32 + 3*V_u_first*average_39*m*u - V_u_first*average_40*x27 - V_u_first*average_42*x24 - V_u_first*average_44*x21 + (xp.rational(1, 4))*average_1*q*q_first - xp.rational(3, 2)*average_1*x40 + (xp.rational(1, 4))*average_11*q_first*rho - average_12*m_first*x11 + (xp.rational(1, 4))*average_13*rho*u_first + (xp.rational(9, 2))*average_2*m_first*x4 - average_22*x11*x54 + (xp.rational(1, 4))*average_3*q*u_first + (xp.rational(1, 4))*average_3*q_first*u + (xp.rational(1, 4))*average_4*q_first - average_7*m_first*x30 + (xp.rational(1, 4))*average_8*u_first + (xp.rational(1, 4))*average_9*u*u_first - xp.rational(1, 2)*q_first*x48 - xp.rational(1, 2)*u_first*x19 - x12*x50 - x13*x45 - x13*x47 - x13*x51 - x13*x53 - x13*x55 - 18*x26*x4*x49 - x29*x58 - x29*x59 - x31*x43 - x31*x46 - x36*(V_first*average_11*x33 + V_u_first*average_13*x33 + average_1*q*x41 + average_3*u*x41 + average_4*x41 + average_8*x38 + average_9*u*x38 + x18*x38 + x60) - x43*x44 - x44*x46 - x44*x49 - x57*x58 - x57*x59) + x10*(2*m*m_first*q - 2*x40) + x37*x39 - x41*x42*x6,
+            mixed=-D*V_u_second*x39/xp.power(V_u, 4) - P*(12*D*V_first*V_second*average_119*m + 12*D*V_first*V_second*average_123*x23 + 12*D*V_first*V_u_second*average_118*x23 + 12*D*V_first*V_u_second*average_128*m + 3*D*V_first*average_100*m_second*x23 + 6*D*V_first*average_101*m*m_second + 3*D*V_first*average_99*m*m_second + 12*D*V_second*V_u_first*average_118*x23 + 12*D*V_second*V_u_first*average_128*m + 3*D*V_second*average_100*m_first*x23 + 6*D*V_second*average_101*m*m_first + 3*D*V_second*average_99*m*m_first + 12*D*V_u_first*V_u_second*average_129*x23 + 12*D*V_u_first*V_u_second*average_133*m + 3*D*V_u_first*average_104*m*m_second + 6*D*V_u_first*average_105*m*m_second + 3*D*V_u_first*average_98*m_second*x23 + 3*D*V_u_second*average_104*m*m_first + 6*D*V_u_second*average_105*m*m_first + 3*D*V_u_second*average_98*m_first*x23 - D*average_131*x136*x88 + 6*D*average_2*m*m_first*m_second*x145 - D*x137*x81 - D*x137*x86 - D*x138*x82 + 12*V_first*V_second*average_55*m*rho + 12*V_first*V_second*average_65*m*u + 12*V_first*V_second*average_68*m*q + 6*V_first*V_second*average_70*x4 + 3*V_first*V_second*average_71*x2 + 12*V_first*V_u_second*average_59*m*rho + 12*V_first*V_u_second*average_65*m*q + 6*V_first*V_u_second*average_66*x4 + 3*V_first*V_u_second*average_69*x2 + 12*V_first*V_u_second*average_72*m*u + 9*V_first*average_107*m_second*x4 + 3*V_first*average_113*m_second + 2*V_first*average_31*m*m_second + V_first*average_78*q_second*rho + V_first*average_80*rho*u_second + V_first*average_84*q*u_second + V_first*average_84*q_second*u + V_first*average_85*q_second + V_first*average_86*q*q_second + 4*V_first*average_87*m*m_second + V_first*average_90*u_second + V_first*average_91*u*u_second - V_first*q_second*x106 - V_first*u_second*x108 + 12*V_second*V_u_first*average_59*m*rho + 12*V_second*V_u_first*average_65*m*q + 6*V_second*V_u_first*average_66*x4 + 3*V_second*V_u_first*average_69*x2 + 12*V_second*V_u_first*average_72*m*u + 9*V_second*average_107*m_first*x4 - V_second*average_110*x133 + 3*V_second*average_113*m_first + 2*V_second*average_31*m*m_first + V_second*average_78*q_first*rho + V_second*average_80*rho*u_first + V_second*average_84*q*u_first + V_second*average_84*q_first*u + V_second*average_85*q_first + V_second*average_86*q*q_first + 4*V_second*average_87*m*m_first + V_second*average_90*u_first + V_second*average_91*u*u_first - V_second*q_first*x106 - V_second*u_first*x108 + 12*V_u_first*V_u_second*average_62*m*rho + 3*V_u_first*V_u_second*average_67*x2 + 12*V_u_first*V_u_second*average_72*m*q + 6*V_u_first*V_u_second*average_73*x4 + 12*V_u_first*V_u_second*average_75*m*u + 9*V_u_first*average_112*m_second*x4 + 3*V_u_first*average_116*m_second + 2*V_u_first*average_37*m*m_second + V_u_first*average_80*q_second*rho + V_u_first*average_82*rho*u_second + V_u_first*average_84*q*q_second + V_u_first*average_90*q_second + V_u_first*average_91*q*u_second + V_u_first*average_91*q_second*u + 4*V_u_first*average_92*m*m_second + V_u_first*average_95*u_second + V_u_first*average_96*u*u_second - V_u_first*q_second*x108 - V_u_first*u_second*x122 - V_u_second*average_108*x133 + 9*V_u_second*average_112*m_first*x4 + 3*V_u_second*average_116*m_first + 2*V_u_second*average_37*m*m_first - V_u_second*average_60*x92 + V_u_second*average_80*q_first*rho + V_u_second*average_82*rho*u_first + V_u_second*average_84*q*q_first + V_u_second*average_90*q_first + V_u_second*average_91*q*u_first + V_u_second*average_91*q_first*u + 4*V_u_second*average_92*m*m_first + V_u_second*average_95*u_first + V_u_second*average_96*u*u_first - V_u_second*q_first*x108 - V_u_second*u_first*x122 + 3*average_1*m_first*m_second*x4 - average_1*q_second*x70 - average_1*x144*x145*x4*x84 - average_108*x56*x66 - average_110*x56*x62 - 12*average_117*x135*x78 - average_121*x2*x89 - average_122*x80 - average_125*x135*x94 - average_126*x2*x80 - average_132*x139*x88 - average_134*x89 + (xp.rational(1, 2))*average_2*m_first*q_second + (xp.rational(1, 2))*average_2*m_second*q_first - average_3*q_second*x71 - average_3*u_second*x70 - average_33*x62 - average_33*x65 - average_38*x66 - average_38*x67 + average_4*m_first*m_second - average_4*x144*x146 - 2*average_5*x144*x146 - average_52*x20*x79 - average_54*x134*x20 - average_56*q*x112 - average_56*u*x93 - average_56*x92*x96 - average_57*x93 - average_58*q*x93 + (xp.rational(1, 2))*average_6*m_first*u_second + (xp.rational(1, 2))*average_6*m_second*u_first - average_60*x112 - average_61*u*x112 - average_61*x127*x96 - average_61*x92*x99 - average_63*x110*x116 - average_64*x127*x99 - average_66*x113 - average_66*x95 - average_66*x98 - average_67*x0*x79 - average_67*x134*x3 - average_68*x128*x78 - average_69*q*x95 - average_70*q*x94 - average_71*x3*x79 - average_72*x128*x88 - average_73*x111*x114 - average_73*x116*x54 - average_73*x97*x99 - 6*average_74*x54*x99 - average_76*x114*x116 - average_77*x0*x134 - average_9*u_second*x71 - x100*x62 - x100*x65 - x102*x62 - x102*x65 - x103*x104 - x103*x107 - x103*x109 - x104*x115 - x107*x115 - x109*x115 - x113*x126 - x117*x66 - x117*x67 - x118*x66 - x118*x67 - x119*x120 - x119*x121 - x119*x123 - x120*x124 - x121*x124 - x123*x124 - 6*x125*x49 - x126*x98 - x129*x82 - x129*x87 - x130*x81 - x130*x86 - x131*x82 - x131*x87 - x132*x82 - x132*x87 - x138*x84*x86 - x140*x81 - x140*x86 - x142*x62 - x142*x65 - x143*x66 - x143*x67 - x62*x68 - x62*x72 - x62*x73 - x62*x74 - x62*x85 - x65*x68 - x65*x72 - x65*x73 - x65*x74 - x65*x85 - x66*x69 - x66*x75 - x66*x76 - x66*x77 - x66*x90 - x67*x69 - x67*x75 - x67*x76 - x67*x77 - x67*x90 - x82*x83 - x83*x87 + (V_first*average_47 + V_first*x147 + V_first*x148 + V_first*x149 + V_u_first*average_48 + V_u_first*x150 + V_u_first*x151 + V_u_first*x152 + x60)*(V_second*average_47 + V_second*x147 + V_second*x148 + V_second*x149 - V_second*x48 + V_u_second*average_48 + V_u_second*x150 + V_u_second*x151 + V_u_second*x152 - V_u_second*x19 + average_17*m_second - q_second*x34 - u_second*x35)) + m_first*m_second*x7*x8*(-2*x4 - x61) - x62*x64 - x64*x65 - V_second*x41*x5*x7/xp.power(V, 4),
             first_across=(
-                P*average_7 + m_first*x19 + x17,
-                P*average_8 + x10*x20,
+                P*(2*V_first*average_27*m - V_first*x153 + 2*V_u_first*average_32*m - V_u_first*x154 - average_20*x91 - average_22*x110 - average_28*x54 - u*x52 - x43 - x46 - x49) + V_first*x63 + x50*x9,
+                P*(2*V_first*average_32*m - V_first*x154 + 2*V_u_first*average_39*m - V_u_first*x155 - average_22*x91 - average_26*x110 - x45 - x47 - x51 - x53 - x55) + x114*x37,
             ),
             second_across=(
-                P*average_9 + m_second*x19 + x18,
-                D*V_u_second*x20 + P*average_10,
+                P*(2*V_second*average_27*m - V_second*average_29 - V_second*x153 + 2*V_u_second*average_32*m - V_u_second*average_34 - V_u_second*x154 - average_2*m_second - average_20*x156 - average_22*x158 - average_28*x96 - u*x157) + V_second*x63 + x125*x9,
+                P*(2*V_second*average_32*m - V_second*average_34 - V_second*x154 + 2*V_u_second*average_39*m - V_u_second*average_41 - V_u_second*x155 - average_22*x156 - average_26*x158 - average_35*x96 - average_6*m_second - q*x157) + x37*x99,
             ),
             across=(
                 (
-                    P*average_11 - x7,
+                    P*average_1 - x9,
                     across_q_across_u_across,
                 ),
                 (
                     across_q_across_u_across,
-                    P*average_13 - x0,
+                    P*average_9 - x1,
                 ),
             ),
         )
@@ -167,7 +351,9 @@ class Functions:
         """Slopes of e_icl and contrast in m, q and u; bends of contrast in m and |W|^2, and in |W|^2 twice."""
 
         def integrands(T, omega, g, a, l):
-            return (T*g, T*a, T*xp.power(l, 2),)
+            return (
+                (1, (T*g, T*a, T*xp.power(l, 2),)),
+            )
 
         average_0, average_1, average_2, = average(integrands)
         x0 = D*q + u

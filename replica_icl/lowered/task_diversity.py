@@ -25,7 +25,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '23b27f2bd12ab124e595db62f9d976d29b46cdb7a7e95c6b274d048f5995a24d'
+FINGERPRINT = '8a9b8c453336110a9951a233fb1994212862e5a22a8d27e27355154c9dacfbe2'
 
 from typing import Any, NamedTuple
 

@@ -2,7 +2,9 @@
 
 A lowered function takes an arithmetic `xp` (NumPy arrays or mpmath numbers, see `numeric.arithmetic`) and its arguments
 by name. Averages over a law become one call of the `average` that it is given, with all integrands of the function
-evaluated together. What it returns is a record: each field a value, a vector over named things or a matrix over them.
+evaluated together: as groups of a kernel, which has all that depends on the arguments, and the factors of the law's
+scalars alone that multiply it, so that a group of averages is one product of matrices. What it returns is a record:
+each field a value, a vector over named things or a matrix over them.
 """
 
 from __future__ import annotations
@@ -258,6 +260,16 @@ def _printable(ingredients: Mapping[sp.Symbol, sp.Expr]) -> dict[sp.Symbol, sp.S
     return {symbol: sp.Symbol(f"{symbol.name}_{i}") for i, symbol in enumerate(ingredients)}
 
 
+def _grouped(averages: Sequence[Average]) -> dict[sp.Expr, list[tuple[Average, sp.Expr]]]:
+    """Averages by the part of their integrand that depends on more than the law's scalars; each with what is left."""
+    groups: dict[sp.Expr, list[tuple[Average, sp.Expr]]] = {}
+    for average in averages:
+        open_to = average.integrand.free_symbols - set(average.variables)
+        factor, kernel = average.integrand.as_independent(*open_to, as_Add=False)
+        groups.setdefault(kernel, []).append((average, factor))
+    return groups
+
+
 def lower(program: Program, share: bool = True) -> str:
     """The source text of one lowered function.
 
@@ -271,9 +283,11 @@ def lower(program: Program, share: bool = True) -> str:
     targets = [*ingredients, *(symbol for symbol, _ in program.definitions)]
     expressions = [sp.sympify(e) for e in (*ingredients.values(), *(e for _, e in program.definitions))]
     expressions += [x for value in program.outputs.values() for x in _entries(value)]
-    averages: list[Average] = []
+    found: list[Average] = []
     for expression in expressions:
-        averages += sorted((a for a in expression.atoms(Average) if a not in averages), key=str)
+        found += sorted((a for a in expression.atoms(Average) if a not in found), key=str)
+    groups = _grouped(found)
+    averages = [average for group in groups.values() for average, _ in group]
     if len({tuple(a.variables) for a in averages}) > 1:
         raise ValueError(f"{program.name}: averages over different laws in one function")
     needed_early = {x for a in averages for x in a.free_symbols} & set(targets)
@@ -287,10 +301,14 @@ def lower(program: Program, share: bool = True) -> str:
     lines += [f"    {', '.join(_Printer().doprint(x) for x in a.symbols)}, = {a.name}" for a in vectors]
     if averages:
         scalars = ", ".join(v.name for v in averages[0].variables)
-        shared, integrands = _shared([a.integrand for a in averages], "y", share)
-        printer = _Printer()
-        lines += ["", f"    def integrands({scalars}):", *_assignments(shared, " " * 8)]
-        lines += [f"        return ({', '.join(printer.doprint(i) for i in integrands)},)", ""]
+        pieces = [x for kernel, group in groups.items() for x in (kernel, *(factor for _, factor in group))]
+        shared, pieces = _shared(pieces, "y", share)
+        texts = iter([_Printer().doprint(x) for x in pieces])
+        lines += ["", f"    def integrands({scalars}):", *_assignments(shared, " " * 8), "        return ("]
+        for group in groups.values():
+            kernel, *factors = (next(texts) for _ in range(1 + len(group)))
+            lines.append(f"            ({kernel}, ({', '.join(factors)},)),")
+        lines += ["        )", ""]
         values = [sp.Symbol(f"average_{i}") for i in range(len(averages))]
         lines.append(f"    {', '.join(v.name for v in values)}, = average(integrands)")
         replace = dict(zip(averages, values, strict=True))

@@ -21,6 +21,9 @@ from replica_icl.numeric.sample_covariance import contrast_of_samples
 
 Array = NDArray[np.floating[Any]]
 
+ELEMENTS = 1 << 18
+"""Elements of an intermediate array: few kernels and many factors, so that products of matrices take the time."""
+
 
 def next_order(
     model: Model, points: Points, nodes: PromptNodes, saddle: dict[str, Array], paired: PromptNodes | None = None
@@ -40,7 +43,7 @@ def next_order(
     """
     functions = model.fresh_tasks_next_order
     results: dict[str, list[Array]] = defaultdict(list)
-    for piece in chunks(len(saddle["m"]), nodes):
+    for piece in chunks(len(saddle["m"]), nodes, ELEMENTS):
         part = points.take(piece)
         arguments = arguments_of(model, part, {name: value[piece] for name, value in saddle.items()})
         at_edge = hard_edge(model, part, nodes, arguments)

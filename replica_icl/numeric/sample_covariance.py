@@ -72,8 +72,6 @@ def contrast_of_samples(model: Model, nodes: PromptNodes, curvature: Curvature, 
     functions, count = model.sample_spread, len(curvature.V)
     shared = {name: arguments[name] for name in (*functions.ORDER_PARAMETERS, "D", "P", "c", "rho")}
     mixed, twice = columns(functions.following(NUMPY, nodes.average, **shared).bends, count).T
-    with_m, with_itself = (
-        Covariance.of(model, nodes, arguments, move["weight_norm"], move[other]).observables
-        for other in ("m", "weight_norm")
-    )
-    return mixed * with_m + twice * with_itself / 2
+    norm = move["weight_norm"]
+    both = {name: mixed * change + twice * norm[name] / 2 for name, change in move["m"].items()}
+    return Covariance.of(model, nodes, arguments, norm, both).observables

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from replica_icl.lowering.model import Model
 from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.averages.groups import Groups, multiplied_out
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes
 from replica_icl.numeric.task_fluctuations import Fluctuations, Local, Slopes
 from replica_icl.numeric.task_forms import TaskForms
@@ -40,15 +41,15 @@ PIECE = 2**13
 class TaskNodes(PromptNodes):
     """Nodes of the prompt law given each of K tasks, scalars of shape (K, nodes) or (1, nodes)."""
 
-    def average(self, integrands: Callable[..., tuple[Any, ...]]) -> tuple[Any, ...]:
+    def average(self, integrands: Callable[..., Groups]) -> tuple[Any, ...]:
         """As for one prompt law, in pieces whose intermediate arrays fit the processor's cache."""
         tasks = max(len(x) for x in self.scalars)
         size = max(1, PIECE // tasks)
         total: list[Any] = []
         for start in range(0, self.weights.size, size):
             part = slice(start, start + size)
-            values = integrands(*(x[:, part] for x in self.scalars))
-            found = [value @ self.weights[part] for value in values]
+            groups = integrands(*(x[:, part] for x in self.scalars))
+            found = [value @ self.weights[part] for value in multiplied_out(groups)]
             total = [a + b for a, b in zip(total, found, strict=True)] if total else found
         return tuple(value[..., None] for value in total)
 

@@ -122,15 +122,15 @@ def expand_averages(expression: sp.Expr) -> sp.Expr:
 
 
 def with_denominators_alike(expression: sp.Expr) -> sp.Expr:
-    """Denominators inside averages multiplied out, so that equal ones are seen to be equal and shared."""
+    """Denominators inside averages as powers of irreducible factors, so that equal ones are seen to be equal."""
 
-    def multiplied_out(average: Average) -> sp.Expr:
+    def in_factors(average: Average) -> sp.Expr:
         integrand = average.integrand.replace(
-            lambda e: e.is_Pow and e.base.is_Add, lambda e: sp.Pow(sp.expand(e.base), e.exp)
+            lambda e: e.is_Pow and e.base.is_Add, lambda e: sp.Pow(sp.factor(e.base), e.exp)
         )
         return Average(integrand, average.variables)
 
-    return expression.replace(lambda e: isinstance(e, Average), multiplied_out)
+    return expression.replace(lambda e: isinstance(e, Average), in_factors)
 
 
 def concentrate(expression: sp.Expr, values: Mapping[sp.Symbol, sp.Expr]) -> sp.Expr:

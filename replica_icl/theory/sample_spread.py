@@ -78,7 +78,7 @@ def programs(attention: Attention | None = None) -> tuple[Program, ...]:
     value = value.subs(moved, simultaneous=True)
 
     def of_value(*by: sp.Symbol) -> sp.Expr:
-        return with_denominators_alike(sp.sympify(value.diff(*by) if by else value).subs(same))
+        return split_averages(with_denominators_alike(sp.sympify(value.diff(*by) if by else value).subs(same)))
 
     norm = sp.Symbol("weight_norm", positive=True)
     contrast = response.observables["contrast"].subs(s.q, (norm - s.u) / s.D)

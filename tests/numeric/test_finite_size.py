@@ -91,7 +91,7 @@ def test_the_stability_of_one_block_alone_is_not_enough() -> None:
 
     def squares(T: Any, omega: Any, g: Any, a: Any, ell: Any) -> tuple[Any, ...]:
         s = 1 / (1 + T * (v * a + v_u * ell**2))
-        return (T * a * s) ** 2, T**2 * a * ell**2 * s**2, (T * ell**2 * s) ** 2
+        return ((s**2, ((T * a) ** 2, T**2 * a * ell**2, (T * ell**2) ** 2)),)
 
     aa, al, ll = (x.item() for x in nodes.average(squares))
     x = np.array([[P * v**2 / D**2 * aa, P * v**2 / D**2 * al], [P * v_u**2 / D * al, P * v_u**2 / D * ll]])

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from replica_icl.lowering.model import Model
 from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.averages.groups import Groups
 from replica_icl.numeric.averages.lattice import LatticeMeasure, spacing_for
 from replica_icl.numeric.averages.quadrature import (
     Rule,
@@ -151,9 +152,16 @@ class PromptNodes:
         scalars = (np.ones_like(x), task_norm * x, aligned * x, x, corner)
         return cls(tuple(scalar[None, :] for scalar in scalars), weights)
 
-    def average(self, integrands: Callable[..., tuple[Any, ...]]) -> tuple[Any, ...]:
-        """Averages of several integrands; each is broadcast to (points, nodes) and comes back as (points, 1)."""
-        return tuple((value @ self.weights)[..., None] for value in integrands(*self.scalars))
+    def average(self, integrands: Callable[..., Groups]) -> tuple[Any, ...]:
+        """Averages of kernels times factors; kernels are broadcast to (points, nodes), averages come as (points, 1)."""
+        found: list[Array] = []
+        for kernel, factors in integrands(*self.scalars):
+            columns = np.vstack([x * self.weights for x in factors])
+            if np.ndim(kernel) == 0:
+                found += list(kernel * columns.sum(axis=1)[:, None, None])
+            else:
+                found += list((kernel @ columns.T).T[..., None])
+        return tuple(found)
 
 
 def _second_degree(

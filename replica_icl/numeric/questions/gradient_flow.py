@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.averages.groups import Groups, multiplied_out
 from replica_icl.numeric.solution import Status
 from replica_icl.ratios import Ratios
 from replica_icl.setting import check_real
@@ -137,8 +138,8 @@ def _observables(point: Ratios, times: Array, start: float, nodes: int, model: M
         per_mode = np.divide(learnt**2, x, out=np.zeros_like(learnt), where=x > 0)
         modes = (np.exp(-passed), learnt, per_mode, x, inside)
 
-        def average(integrands: Callable[..., tuple[Any, ...]], modes: tuple[Any, ...] = modes) -> tuple[Any, ...]:
-            return tuple(values @ weights for values in integrands(*modes))
+        def average(integrands: Callable[..., Groups], modes: tuple[Any, ...] = modes) -> tuple[Any, ...]:
+            return tuple(values @ weights for values in multiplied_out(integrands(*modes)))
 
         unseen = max(0.0, 1 - 1 / alpha)
         found = model.gradient_flow.observables(

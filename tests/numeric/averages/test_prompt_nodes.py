@@ -11,6 +11,7 @@ import sympy as sp
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.model.prompts.gaussian import fresh_task_prompts
 from replica_icl.numeric.arithmetic import NUMPY
+from replica_icl.numeric.averages.groups import Groups, multiplied_out
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes, factor_rules, mean_prompt, prompt_nodes
 from replica_icl.symbolic import symbols as s
 
@@ -54,9 +55,9 @@ def integrands_of(model: Model, V: float, V_u: float, D: int, P: int, noise: flo
     """The lowered integrands of the solver at one point, caught on their way to the average."""
     caught: list[Callable[..., Any]] = []
 
-    def catch(integrands: Callable[..., tuple[Any, ...]]) -> tuple[Any, ...]:
+    def catch(integrands: Callable[..., Groups]) -> tuple[Any, ...]:
         caught.append(integrands)
-        return tuple(1.0 for _ in integrands(1.0, 1.0, 1.0, 1.0, 1.0))
+        return tuple(1.0 for _ in multiplied_out(integrands(1.0, 1.0, 1.0, 1.0, 1.0)))
 
     V, V_u = np.float64(V), np.float64(V_u)  # what follows from averages of one may divide by zero
     sizes = {"D": float(D), "P": float(P), "c": 1.0}
@@ -145,9 +146,9 @@ def test_nodes_of_second_degree_know_the_second_moments_too(
 def test_nodes_of_second_degree_average_like_the_full_product_rule(
     model: Model, every_factor: dict[float, PromptNodes]
 ) -> None:
-    def integrands(T: Any, omega: Any, g: Any, a: Any, ell: Any) -> tuple[Any, ...]:
+    def integrands(T: Any, omega: Any, g: Any, a: Any, ell: Any) -> Groups:
         shrinkage = 1 / (1 + T * (5 * a + ell**2))
-        return tuple(T**2 * x * shrinkage**2 for x in (g * g, g * omega, omega * omega, a * g, ell**2 * omega))
+        return (((T * shrinkage) ** 2, (g * g, g * omega, omega * omega, a * g, ell**2 * omega)),)
 
     full = averages(every_factor[0.25], [integrands])
     nodes = prompt_nodes(model, 20, 40, 0.25, 1e-5, 11.0, degree=2)

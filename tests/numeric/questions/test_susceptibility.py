@@ -81,7 +81,7 @@ def test_the_smallest_stability_eigenvalue_is_that_of_both_blocks() -> None:
 
     def integrands(T: Any, omega: Any, g: Any, a: Any, l: Any) -> tuple[Any, ...]:  # noqa: E741
         s = 1 / (1 + T * (V * a + V_u * l**2))
-        return (T * a * s) ** 2, T**2 * a * l**2 * s**2, (T * l**2 * s) ** 2
+        return ((s**2, ((T * a) ** 2, T**2 * a * l**2, (T * l**2) ** 2)),)
 
     aa, al, ll = (float(x.item()) for x in nodes.average(integrands))
     X = P * np.array([[V**2 / D**2 * aa, V**2 / D**2 * al], [V_u**2 / D * al, V_u**2 / D * ll]])

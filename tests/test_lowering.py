@@ -88,7 +88,10 @@ def test_averages_are_taken_by_the_law_that_is_given() -> None:
     nodes, weights = np.array([1.0, 3.0]), np.array([0.25, 0.75])
     functions = compiled("example", [made])
     found = functions.f(
-        NUMPY, lambda integrands: tuple(np.dot(f * np.ones(2), weights) for f in integrands(nodes)), x=2.0, y=1.0
+        NUMPY,
+        lambda integrands: tuple(np.dot(f * np.ones(2), weights) for f in multiplied_out(integrands(nodes))),
+        x=2.0,
+        y=1.0,
     )
     assert found.mean == pytest.approx(2 * 2.5 + 1)
     assert found.log == pytest.approx(np.log(7.0))

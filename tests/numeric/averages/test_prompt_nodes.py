@@ -190,7 +190,7 @@ def test_nodes_average_like_prompts_drawn_token_by_token(model: Model, D: int, N
     nodes = prompt_nodes(model, D, N, noise, 1e-4, 1e3)
     for V, V_u in ((0.5, 0.1), (100.0, 10.0)):
         integrands = integrands_of(model, V, V_u, D, 30, noise)
-        sampled = [np.broadcast_to(x, drawn[0].shape) for group in integrands for x in group(*drawn)]
+        sampled = [np.broadcast_to(x, drawn[0].shape) for group in integrands for x in multiplied_out(group(*drawn))]
         for value, sample in zip(averages(nodes, integrands), sampled, strict=True):
             sem = float(np.std(sample)) / math.sqrt(sample.size)
             assert abs(value - sample.mean()) < Z_MAX * sem + 1e-4 * abs(value)

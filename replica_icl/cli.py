@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> int:
         args = build_parser().parse_args(joined(sys.argv[1:] if arguments is None else arguments))
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-        return told(f"replica-icl {args.command}", lambda: args.run(args))
+        return told(f"replica-icl {args.command}", lambda: args.run(args), vars(args))
 
     return until_the_pipe_closes(run)
 

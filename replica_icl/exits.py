@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from replica_icl.errors import FileEntryError, ParameterError, ReplicaICLError
 
@@ -23,16 +24,19 @@ class Terminated(BaseException):
     """Asked to end (SIGTERM), as by a queueing system whose time is up; like an interrupt, no error of the program."""
 
 
-def told(program: str, run: Callable[[], int]) -> int:
+def told(program: str, run: Callable[[], int], typed: Mapping[str, Any] | None = None) -> int:
     """Run a command and tell in one line why it could not do what was asked; the exit code.
 
     What is imported and started within `run` is ended in order when a signal comes, its processes with it.
+
+    Args:
+        typed: the values of options by name, as texts that were typed.
     """
     try:
         with _terminations_raise():
             return run()
     except ParameterError as error:
-        print(f"{program}: error: {_as_typed(error)}: {error.allowed}", file=sys.stderr)
+        print(f"{program}: error: {_as_typed(error, typed or {})}: {error.allowed}", file=sys.stderr)
         return 2
     except ReplicaICLError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -50,16 +54,29 @@ POSITIONAL = {"name": "NAME", "grid": "GRID.toml", "FILE": "FILE"}
 RENAMED = {"sought": "for"}
 
 
-def _as_typed(error: ParameterError) -> str:
-    """Parameter and value as they were typed."""
+def _as_typed(error: ParameterError, typed: Mapping[str, Any]) -> str:
+    """Parameter and value as they were typed; behind a file what is wrong in it."""
     value = " ".join(str(error.value).split())
-    value = value if len(value) < 200 else value[:196] + " ..."
     if isinstance(error, FileEntryError):
-        return f"{error.path}: {error.parameter} {value}"
+        return f"{error.path}: {error.parameter} {_shortened(value)}"
+    if isinstance(text := typed.get(error.parameter), str) and text != value:
+        value = text if _same_number(text, value) else f"{text} ({value})"
+    value = _shortened(value)
     if error.parameter in POSITIONAL:
         return f"{POSITIONAL[error.parameter]} {value}"
     option = f"--{RENAMED.get(error.parameter, error.parameter).replace('_', '-')}"
     return option if error.value is True else f"{option} {value}"
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) < 200 else value[:196] + " ..."
+
+
+def _same_number(one: str, other: str) -> bool:
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
 
 
 @contextmanager

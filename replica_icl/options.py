@@ -86,10 +86,26 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
             raise ParameterError(name, value, f"must be one of {', '.join(OPTIONS)}")
         if name == "prior" and not isinstance(value, Prior):
             raise ParameterError(name, value, "must be a weight prior, e.g. Laplace(l1=0.01)")
+        if OPTIONS[name].kind == "array" and isinstance(value, list | tuple):
+            value = _regular(name, value)
         checked = OPTIONS[name].check(value)
         if checked is not False:
             found[name] = checked
     return found
+
+
+def _regular(name: str, value: Any) -> Any:
+    """Nested lists as an array.
+
+    Raises:
+        ParameterError: rows of different lengths.
+    """
+    import numpy as np
+
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ParameterError(name, value, "must be an array: its rows differ in length") from None
 
 
 def refuse_idle(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.parameters import RATIOS, SIZES, STANDS_FOR, Broadcasting, is_array
+from replica_icl.parameters import RATIOS, SETTING, SIZES, STANDS_FOR, Broadcasting, is_array
 from replica_icl.setting import Setting
 
 POWERS = {"alpha": 2, "nu": 1, "kappa": 1, "lam": -1, "beta_tilde": 2}
@@ -102,8 +102,10 @@ def setting_at(point: Ratios, D: int, *, nearest: bool = False) -> Setting:
     Raises:
         ParameterError: if one of these is no integer (unless `nearest`), or for a grid of points.
     """
-    if point.shape:
-        raise ParameterError("point", f"grid of shape {point.shape}", "must be one point")
+    if not isinstance(point, Ratios) or point.shape:
+        shown = f"grid of shape {point.shape}" if isinstance(point, Ratios) else point
+        raise ParameterError("point", shown, "must be one point in ratios")
+    D = SETTING["D"].check(D)
     values = {
         name: raw_number(ratio, value, D, nearest=nearest)
         for ratio, name in STANDS_FOR.items()

@@ -14,7 +14,7 @@ from typing import Any
 from replica_icl.errors import ParameterError
 from replica_icl.parameters import LARGEST_SIZE, SETTING, Broadcasting, check_integer, check_real, is_array
 
-__all__ = ["LARGEST_SIZE", "Setting", "check_integer", "check_real"]
+__all__ = ["LARGEST_SIZE", "Setting", "check_integer", "check_real", "one_setting", "single_settings"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,30 @@ class Setting(Broadcasting):
             raise ParameterError("K", diverse[0], "must be given for every setting of a grid or for none")
         columns = {name: [getattr(one, name) for one in settings] for name in SETTING}
         return cls(**{name: values for name, values in columns.items() if values[0] is not None})
+
+
+def one_setting(given: Any) -> Setting:
+    """A single setting as it is.
+
+    Raises:
+        ParameterError: (`setting`) something else.
+    """
+    if not isinstance(given, Setting) or given.shape:
+        raise ParameterError("setting", given, "must be one setting in raw numbers")
+    return given
+
+
+def single_settings(given: Any) -> tuple[Setting, ...]:
+    """The points of a setting, of a grid, or of a sequence of single settings.
+
+    Raises:
+        ParameterError: (`settings`) something else, or nothing at all.
+    """
+    if isinstance(given, Setting):
+        return given.points()
+    if not isinstance(given, Sequence) or not given or not all(isinstance(x, Setting) and not x.shape for x in given):
+        raise ParameterError("settings", given, "must be a setting in raw numbers, or a list of single ones")
+    return tuple(given)
 
 
 def _check_point(one: Setting) -> None:

@@ -250,14 +250,14 @@ WRONG = {
     "beta zero": (["solve", *POINT, "--beta", "0"], ["--beta 0", "positive number or inf"]),
     "beta negative": (["simulate", *POINT, "--beta", "-1"], ["--beta -1", "positive number or inf"]),
     "beta nan": (["validate", *POINT, "--beta", "nan"], ["--beta nan", "positive number or inf"]),
-    "no unique ground state (solve)": (["solve", *SMALL], ["--ridge 0.0", "P = 19 is below D (D + 1) = 20"]),
-    "no unique ground state (simulate)": (["simulate", *SMALL], ["--ridge 0.0", "P = 19 is below D (D + 1) = 20"]),
-    "no unique ground state (validate)": (["validate", *SMALL], ["--ridge 0.0", "P = 19 is below D (D + 1) = 20"]),
+    "no unique ground state (solve)": (["solve", *SMALL], ["--ridge 0:", "P = 19 is below D (D + 1) = 20"]),
+    "no unique ground state (simulate)": (["simulate", *SMALL], ["--ridge 0:", "P = 19 is below D (D + 1) = 20"]),
+    "no unique ground state (validate)": (["validate", *SMALL], ["--ridge 0:", "P = 19 is below D (D + 1) = 20"]),
     "no unique ground state (limit)": (
         ["solve", "--alpha", "0.5", "--nu", "2", "--lam", "0"],
-        ["--lam 0.0", "must be positive below alpha = 1"],
+        ["--lam 0:", "must be positive below alpha = 1"],
     ),
-    "temperature without norm": (["simulate", *SMALL, "--minimum-norm", "--beta", "9"], ["--beta 9.0", "must be inf"]),
+    "temperature without norm": (["simulate", *SMALL, "--minimum-norm", "--beta", "9"], ["--beta 9:", "must be inf"]),
     "alpha and P": (["solve", *POINT, "--alpha", "2"], ["--alpha 2", "--P 72", "same quantity twice"]),
     "nu and N": (["solve", *POINT, "--nu", "2"], ["--nu 2", "--N 12", "same quantity twice"]),
     "lam and ridge": (["solve", *POINT, "--lam", "1"], ["--lam 1", "--ridge 0.05", "same quantity twice"]),
@@ -329,7 +329,7 @@ WRONG = {
     "batch without meaning": (["simulate", *POINT, "--algorithm", "gd", "--batch", "9"], ["--batch 9", "closed form"]),
     "training at a temperature": (
         ["simulate", *POINT, "--algorithm", "adam", "--beta", "9"],
-        ["--beta 9.0", "training has no temperature"],
+        ["--beta 9:", "training has no temperature"],
     ),
     "too much memory (few prompts)": (
         ["simulate", "--D", "1000000", "--N", "2", "--P", "10", "--ridge", "0.1"],
@@ -371,7 +371,7 @@ BAD_TASKS = {
     "no task": (np.ones((0, 6)), "must have shape (K, 6)"),
     "nan": (np.where(np.eye(3, 6) > 0, np.nan, 1.0), "must be finite"),
     "infinite": (np.full((3, 6), np.inf), "must be finite"),
-    "zero task": (np.ones((3, 6)) * [[1], [0], [1]], "row 1 is zero: must hold no zero task"),
+    "zero task": (np.ones((3, 6)) * [[1], [0], [1]], "row 1 is zero): must hold no zero task"),
     "complex": (np.ones((3, 6)) * 1j, "must be real numbers"),
     "pickled objects": (np.array([[None] * 6]), "must be a readable .npy file"),
 }
@@ -597,7 +597,10 @@ STRANGE = {
     "seed that draws nothing": (["solve", *POINT, "--seed", "3"], "--seed 3"),
     "tasks and draws": (["solve", *POINT, "--tasks", "tasks.npy", "--draws", "5"], "--draws 5"),
     "tasks and their law": (["simulate", *POINT, "--tasks", "tasks.npy", "--task-law", "rademacher"], "--task-law"),
-    "best ridge of a temperature": (["solve", *POINT[:-2], "--optimal-ridge", "--beta", "9"], "--beta 9.0"),
+    "best ridge of a temperature": (
+        ["solve", *POINT[:-2], "--optimal-ridge", "--beta", "9"],
+        "--beta 9: must not be given",
+    ),
     "best ridge coarsely": (["solve", *POINT[:-2], "--optimal-ridge", "--tolerance", "3"], "--tolerance 3"),
     "best ridge of a ridge": (["solve", *POINT, "--optimal-ridge"], "--ridge 0.05"),
     "best ridge of the limit, coarsely": (
@@ -625,6 +628,14 @@ STRANGE = {
     "no such scheduler file": (
         ["sweep", "g.toml", "--out", "new.nc", "--executor", "dask", "--scheduler", "none.json"],
         "--scheduler none.json",
+    ),
+    "other tasks than the setting's": (
+        ["solve", "--D", "7", *POINT[2:], "--tasks", "tasks.npy"],
+        "--tasks tasks.npy (array of shape (3, 6)): must have shape (K, 7)",
+    ),
+    "contexts beyond memory": (
+        ["simulate", "--D", "6", "--N", "100000000000", "--P", "72", "--ridge", "0.1"],
+        "--N 100000000000: one realisation",
     ),
     "the grid as its own result": (["sweep", "g.toml", "--out", "g.toml"], "--out g.toml"),
 }
@@ -655,10 +666,12 @@ def test_task_files_of_any_size_end_in_one_line(
     scale: float, capsys: pytest.CaptureFixture[str], empty_directory: Path
 ) -> None:
     np.save(empty_directory / "tasks.npy", np.random.default_rng(0).standard_normal((3, 6)) * scale)
-    code, out, err = run(capsys, "solve", *POINT, "--tasks", "tasks.npy")
-    assert (code, out) == (2, "")
-    assert err.startswith("replica-icl solve: error: --tasks ")
-    assert err.count("\n") == 1
+    for command in ("solve", "simulate", "validate"):
+        more = [] if command == "solve" else ["--realisations", "2"]
+        code, out, err = run(capsys, command, *POINT, "--tasks", "tasks.npy", *more)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"replica-icl {command}: error: --tasks tasks.npy (")
+        assert err.count("\n") == 1
 
 
 def test_a_header_that_claims_more_than_there_is_is_one_line(
@@ -682,10 +695,15 @@ def test_a_header_that_claims_more_than_there_is_is_one_line(
         ["figure", "foo"],
         ["published", "--realisations", "5"],
         ["sweep", "none.toml", "--out", "new.nc"],
+        ["sweep", "g.toml", "--out", "g.toml"],
+        ["sweep", "g.toml", "--out", "new.nc", "--executor", "foo"],
+        ["derive", "foo"],
+        ["derive", "fresh-tasks", "--format", "pdf"],
     ],
     ids=" ".join,
 )
 def test_wrong_usage_is_answered_before_anything_heavy_is_imported(arguments: list[str], empty_directory: Path) -> None:
+    (empty_directory / "g.toml").write_text(GRID)
     code = f"""
 import sys
 from replica_icl.cli import main

@@ -359,7 +359,16 @@ def test_fingerprint_changes_with_the_sources_of_that_theory_alone(copied: Path)
 
 
 @pytest.mark.parametrize(
-    "source", ["narration/fresh_tasks.py", "theory/__init__.py", "theory/another.py", "lowering/loading.py"]
+    "source",
+    [
+        "narration/fresh_tasks.py",
+        "theory/__init__.py",
+        "theory/another.py",
+        "lowering/loading.py",
+        "errors.py",
+        "parameters.py",
+        "priors.py",
+    ],
 )
 def test_fingerprint_does_not_see_narrations_nor_other_theories(copied: Path, source: str) -> None:
     assert changed_by(copied, source) == set()

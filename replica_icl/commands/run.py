@@ -201,11 +201,18 @@ def sweep(args: argparse.Namespace) -> int:
     workers = parsed(args, {"workers": SIMULATION["workers"]}).get("workers")
     if not Path(args.grid).is_file():
         raise ParameterError("grid", args.grid, "must be a readable TOML file")
+    executor = args.executor or "processes"
+    from replica_icl.sweep.executors import check_executor
+    from replica_icl.sweep.place import new_file
+
+    check_executor(executor, workers, args.scheduler)
+    new_file(args.out)
     from replica_icl.sweep.grid import read_grid
-    from replica_icl.sweep.run import run_sweep
 
     grid = read_grid(args.grid)
-    found = run_sweep(grid, args.out, args.executor or "processes", workers, args.scheduler, progress=True)
+    from replica_icl.sweep.run import run_sweep
+
+    found = run_sweep(grid, args.out, executor, workers, args.scheduler, progress=True)
     failed = {
         name: int((found[name] != 0).sum()) for name in ("status", "simulation_status") if name in found.data_vars
     }

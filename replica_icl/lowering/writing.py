@@ -13,9 +13,12 @@ from replica_icl.theory import THEORIES
 
 
 def _imports(path: Path, package: Path) -> Iterator[Path]:
-    """Files of the package that a file of it imports, anywhere in it; of a package, what is named in it."""
+    """Files of the package that a file of it imports, anywhere in it; of a package, what is named in it.
+
+    What is imported for the hints alone decides no expression.
+    """
     root = package.name
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in _run(ast.parse(path.read_bytes())):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -31,6 +34,15 @@ def _imports(path: Path, package: Path) -> Iterator[Path]:
                 if found:
                     yield found[0]
                     break
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes of a module that are run, and not only read by a type checker."""
+    for child in ast.iter_child_nodes(node):
+        hints = isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"
+        if not hints:
+            yield child
+            yield from _run(child)
 
 
 def sources_of(theory: str, package: Path = PACKAGE) -> tuple[str, ...]:

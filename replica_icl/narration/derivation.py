@@ -25,8 +25,13 @@ class FailedClaim(ReplicaICLError):
 
     def __init__(self, derivation: str, step: str, statement: str, numbers: str = "") -> None:
         self.statement = statement
+        self._given = (derivation, step, statement, numbers)
         seen = f" ({numbers})" if numbers else ""
         super().__init__(f"{derivation}, step {step!r}: the claim does not hold: {statement}{seen}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        """Survive the way back from a worker process."""
+        return type(self), self._given
 
 
 class Method(Enum):

@@ -32,9 +32,13 @@ def feature_bytes(setting: Setting) -> int:
 def sample_bytes(setting: Setting, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS) -> int:
     """Bytes of the prompts: features of all of them or of a block, token batches of a few, the task matrix."""
     block = 8 * block_size(setting.D) * (10 * setting.D + 8)
-    batch = 0 if law.sampler == "sufficient" else 8 * batch_size(setting) * (setting.N + 3) * (setting.D + 1)
     tasks = 0 if setting.K is None else 8 * setting.K * setting.D
-    return (0 if streaming else feature_bytes(setting)) + block + 3 * batch + tasks
+    return (0 if streaming else feature_bytes(setting)) + block + _batch_bytes(setting, law) + tasks
+
+
+def _batch_bytes(setting: Setting, law: PromptLaw) -> int:
+    """Bytes of a batch of prompts token by token."""
+    return 0 if law.sampler == "sufficient" else 3 * 8 * batch_size(setting) * (setting.N + 3) * (setting.D + 1)
 
 
 def realisation_bytes(
@@ -139,7 +143,8 @@ def plan(
     Raises:
         ParameterError: an algorithm that does not fit the setting.
         MemoryEstimateError: one realisation does not fit; it names the parameter that costs most (D: dense
-            matrix, weights; P: kernel or prompts), its value, the estimate and what is available.
+            matrix, weights; P: kernel or prompts; N: one prompt's tokens), its value, the estimate and
+            what is available.
     """
     available = available_bytes()
     streamed = feature_bytes(setting) > FEATURES_SHARE * available if streaming is None else streaming
@@ -164,13 +169,16 @@ def plan(
     blamed = chosen == "dense" or setting.acting_weights >= (setting.P**2 if chosen == "dual" else setting.P)
     blamed = blamed and _matrix_bytes(setting, chosen) >= sample_bytes(setting, streamed, law)
     name, value = ("D", setting.D) if blamed else ("P", setting.P)
+    advice = ""
+    if 2 * _batch_bytes(setting, law) > estimate:
+        name, value, advice = "N", setting.N, "; prompts = sufficient needs no tokens"
     how = chosen.optimiser if isinstance(chosen, Training) else chosen
     raise MemoryEstimateError(
         name,
         value,
         f"one realisation ({how}) would need {estimate / GIB:.1f} GiB of memory, "
         f"{available / GIB:.1f} GiB are available (and about "
-        f"{duration(realisation_seconds(setting, chosen, streamed, law))} on one core)",
+        f"{duration(realisation_seconds(setting, chosen, streamed, law))} on one core){advice}",
     )
 
 

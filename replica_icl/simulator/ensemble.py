@@ -16,7 +16,7 @@ from replica_icl.answers import Answer, lines
 from replica_icl.errors import ParameterError
 from replica_icl.keys import plain
 from replica_icl.processes import may_spawn, processors
-from replica_icl.setting import Setting, check_integer
+from replica_icl.setting import Setting, check_integer, one_setting
 from replica_icl.simulator.algorithms import Algorithm
 from replica_icl.simulator.budget import (
     GIB,
@@ -253,11 +253,8 @@ def simulate(
             over them.
         StorageError: a realisation could not be written; those that were are kept.
     """
-    if not isinstance(setting, Setting) or setting.shape:
-        raise ParameterError("setting", setting, "must be one setting in raw numbers")
+    one_setting(setting)
     R, checked_seed = check_integer("realisations", realisations, 1), check_integer("seed", seed, 0)
-    if not isinstance(setting, Setting) or setting.shape:
-        raise ParameterError("setting", setting, "must be one Setting (a sweep simulates grids)")
     fixed, given = fix_tasks(setting, tasks)
     prompt_law = PromptLaw.of(prompts, law, task_law, usage, sphere)
     if sphere and (given is not None or fixed.K is None):

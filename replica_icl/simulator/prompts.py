@@ -24,6 +24,10 @@ machine, so the numbers drawn depend on the random stream and the setting alone.
 twice as fast as one of 64 MiB."""
 
 
+SMALLEST_TASK = 1e-20
+"""Tasks with a largest entry below it (and no zero), or above its inverse, have powers that are no numbers."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prompts:
     """A set of n prompts, all numbers of order one.
@@ -62,7 +66,8 @@ def check_tasks(tasks: ArrayLike, D: int, K: int | None = None) -> Array:
     """Return a task matrix as a C-ordered (K, D) float64 array; K = None takes K from the matrix.
 
     Raises:
-        ParameterError: no real (K, D) matrix with K >= 1, not finite, or another K than the one given.
+        ParameterError: no real (K, D) matrix with K >= 1, not finite, a task whose squares are no numbers any more, or
+            another K than the one given.
     """
     try:
         matrix = np.ascontiguousarray(tasks)
@@ -75,6 +80,11 @@ def check_tasks(tasks: ArrayLike, D: int, K: int | None = None) -> Array:
         raise ParameterError("tasks", f"array of shape {matrix.shape}", f"must have shape (K, {D})")
     if not np.isfinite(matrix).all():
         raise ParameterError("tasks", "array with nan or inf", "must be finite")
+    sizes = np.abs(matrix).max(axis=1)
+    sizes = sizes[sizes > 0]
+    if sizes.size and (sizes.min() < SMALLEST_TASK or sizes.max() > 1 / SMALLEST_TASK):
+        wanted = f"must hold tasks with a largest entry from {SMALLEST_TASK:g} to {1 / SMALLEST_TASK:g}"
+        raise ParameterError("tasks", f"array with largest entries {sizes.min():.2g} to {sizes.max():.2g}", wanted)
     if K is not None and matrix.shape[0] != K:
         raise ParameterError("K", K, f"must equal the number of given tasks, {matrix.shape[0]}")
     return matrix

@@ -1,7 +1,8 @@
 """Where the cells of a sweep are computed: in this process, in local processes, or on a cluster's scheduler.
 
 The same cells and the same function everywhere, one thread each, so that the numbers do not depend on it. Results come
-back as they are finished, and only this process writes them.
+back as they are finished, and only this process writes them. What computes them is imported when they are, so that
+wrong usage is answered before.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import Any
 from replica_icl.errors import ParameterError, WorkerError
 from replica_icl.processes import as_finished, held, processors
 from replica_icl.setting import check_integer
-from replica_icl.sweep.work import Description, compute
 
 EXECUTORS = ("processes", "joblib", "serial", "dask")
 """By name; joblib is what processes were called when they were joblib's, and does the same."""
 
+Description = dict[str, Any]
 Finished = Iterator[tuple[int, dict[str, Any]]]
 
 
@@ -65,6 +66,8 @@ def run_cells(
 
 
 def _indexed(index: int, cell: Description) -> tuple[int, dict[str, Any]]:
+    from replica_icl.sweep.work import compute
+
     return index, compute(cell)
 
 
@@ -73,6 +76,8 @@ def _lost(cell: Description, exit_code: int) -> None:
 
 
 def _local(cells: Sequence[Description], processes: int) -> Finished:
+    from replica_icl.sweep.work import compute
+
     lost = 0
     with closing(as_finished(compute, cells, max(1, processes), died=_lost)) as running:
         for index, values in running:

@@ -46,6 +46,7 @@ from replica_icl.setting import Setting
 from replica_icl.simulator.budget import plan
 from replica_icl.simulator.laws import PromptLaw
 from replica_icl.simulator.optimisers import Training
+from replica_icl.store import as_path
 
 LARGEST = 10**7
 """Points of one grid."""
@@ -277,7 +278,7 @@ def read_grid(path: str | Path) -> Grid:
         ParameterError: (`grid`) no file that can be read.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = as_path(path, "grid").read_text(encoding="utf-8")
         table = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:  # a text that is no TOML is a ValueError
         raise ParameterError("grid", path, f"must be a readable TOML file ({error})") from None
@@ -319,7 +320,7 @@ def grid_of(table: Mapping[str, Any], text: str = "") -> Grid:
 
 def _number(name: str, value: Any) -> Any:
     """One value of a parameter, checked as far as it can be alone."""
-    if isinstance(value, list | dict | str):
+    if isinstance(value, list | dict) or (isinstance(value, str) and name not in PARAMETERS):
         raise ParameterError(name, value, "must be one number (a list of them belongs into [swept])")
     return PARAMETERS[name].check(value) if name in PARAMETERS else value
 
@@ -375,7 +376,7 @@ def _theory_plan(table: Mapping[str, Any]) -> TheoryPlan:
     values = _plan_values(table, ["levels", *SOLVED], "theory")
     levels = values.pop("levels", None)
     named = isinstance(levels, list) and levels and all(isinstance(x, str) for x in levels)
-    if not named or len(set(levels)) < len(levels):
+    if not named or len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
         raise ParameterError("levels", levels, f"must be a list out of {', '.join(LEVELS)}")
     for name, value in values.items():
         OPTIONS[name].check(value)

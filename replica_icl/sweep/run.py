@@ -14,10 +14,11 @@ from tqdm import tqdm
 from replica_icl.errors import ParameterError, StorageError
 from replica_icl.simulator.budget import duration
 from replica_icl.simulator.ensemble import LONG_SECONDS
-from replica_icl.store import Cells, as_path
-from replica_icl.sweep.dataset import assemble, read_dataset, write_dataset
+from replica_icl.store import Cells
+from replica_icl.sweep.dataset import assemble, write_dataset
 from replica_icl.sweep.executors import check_executor, run_cells
 from replica_icl.sweep.grid import Grid
+from replica_icl.sweep.place import new_file
 from replica_icl.sweep.work import Task, simulation_seconds, tasks_of
 
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ def run_sweep(
         WorkerError: processes died; the finished cells are kept.
         StorageError: a file could not be written; the finished cells are kept.
     """
+    if not isinstance(grid, Grid):
+        raise ParameterError("grid", grid, "must be a grid as `read_grid` gives it")
     processes = check_executor(executor, workers, scheduler)
-    path = None if out is None else _new_file(out)
+    path = None if out is None else new_file(out)
     tasks = list(tasks_of(grid))
     if path is None:
         _announce(tasks, 1 if executor == "serial" else processes)
@@ -75,24 +78,6 @@ def run_sweep(
         except OSError as error:
             raise StorageError(f"could not write {path}: {error.strerror}; the cells are kept") from error
     return dataset
-
-
-def _new_file(out: Any) -> Path:
-    """The file to write, which must be a new one, or a dataset that takes the place of an older one.
-
-    Raises:
-        ParameterError: a folder, or a file that no sweep wrote.
-    """
-    path = as_path(out)
-    if path.is_dir():
-        raise ParameterError("out", out, "must be a file, not a folder")
-    if path.exists() and path.stat().st_size:
-        try:
-            read_dataset(path)
-        except ParameterError:
-            wanted = "must be a new file, or a dataset that a sweep wrote: what is there would be lost"
-            raise ParameterError("out", out, wanted) from None
-    return path
 
 
 def _announce(tasks: list[Task], processes: int) -> None:

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import sympy as sp
 
 from replica_icl.lowering.source import Axis, Program, Vector, VectorArgument
-from replica_icl.priors import Prior
 from replica_icl.symbolic import channel
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.action import EntropicPart
@@ -37,6 +37,9 @@ from replica_icl.theory.conjugate_fields import (
     TOKENS,
 )
 from replica_icl.theory.fresh_tasks import BLOCKS, ORDER, ORDER_PARAMETERS, derive_fresh_tasks
+
+if TYPE_CHECKING:
+    from replica_icl.priors import Prior
 
 
 def on_diagonal(penalty: sp.Symbol) -> sp.Symbol:

@@ -82,7 +82,7 @@ def test_ratios_become_the_nearest_integers_beside_D_and_stay_ratios_without_it(
         ({"fixed": {**FIXED, "N": [5]}, "theory": LIMIT}, "N", "one number"),
         ({"fixed": {**FIXED, "N": 1}, "theory": LIMIT}, "N", "at least 2"),
         ({"fixed": without("N"), "zipped": [{"N": [2, 3], "noise": [0.1]}], "theory": LIMIT}, "zipped", "same number"),
-        ({"fixed": FIXED, "theory": {"levels": ["exact"]}}, "level", "must be one of"),
+        ({"fixed": FIXED, "theory": {"levels": ["exact"]}}, "levels", "must be a list out of"),
         ({"fixed": FIXED, "theory": {"levels": []}}, "levels", "list out of"),
         ({"fixed": FIXED, "theory": {**LIMIT, "draw": 3}}, "draw", r"in \[theory\]"),
         ({"fixed": FIXED, "theory": {**LIMIT, "draws": 0}}, "draws", "at least 1"),
@@ -158,7 +158,7 @@ HEAD = "[fixed]\nD = 5\nN = 9\nP = 50\nridge = 1\n"
         ("[zipped]\nridge = [1, 2]", r"\[\[zipped\]\]"),
         ("[fixed]\nD = 5\nN = 9\nP = 50\nridge = 0.1\n[theory]\nlevels = [['limit']]", "must be a list out of"),
         ("[fixed]\nD = 5\nN = 9\nP = 50\n[swept]\nridge = {linspace = [0, 1, 100000000000]}\n", "at most 10000000"),
-        ("[fixed]\nminimum_norm = 'no'", "must be one number"),
+        ("[fixed]\nminimum_norm = 'no'", "must be true or false"),
         ("[fixed]\nminimum_norm = 1", "must be true or false"),
         (
             HEAD + "K = 3\n[theory]\nlevels = ['given-tasks']\nsphere = 'x'",

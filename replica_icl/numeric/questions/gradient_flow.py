@@ -72,8 +72,9 @@ def gradient_flow(
     Raises:
         ParameterError: a grid of control parameters, task diversity, a temperature, or a bad time or variance.
     """
-    if point.shape != ():
-        raise ParameterError("point", point.shape, "must be one point, not a grid")
+    if not isinstance(point, Ratios) or point.shape:
+        shown = f"grid of shape {point.shape}" if isinstance(point, Ratios) else point
+        raise ParameterError("point", shown, "must be one point in ratios")
     if point.kappa is not None:
         raise ParameterError("kappa", point.kappa, "must be absent: this theory has fresh tasks, one per prompt")
     if np.isfinite(point.beta_tilde):

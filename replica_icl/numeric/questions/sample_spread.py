@@ -23,18 +23,21 @@ from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.saddle import Points
 from replica_icl.numeric.sample_covariance import Covariance, responses
 from replica_icl.numeric.solution import Solution
-from replica_icl.setting import Setting
+from replica_icl.setting import Setting, single_settings
 
 Array = NDArray[np.floating[Any]]
 
 SPREAD = ("e_icl", "train_error", "m", "q", "u", "contrast")
 
 
-def sample_spread(settings: Sequence[Setting], tolerance: float = 1e-5, model: Model | None = None) -> dict[str, Array]:
+def sample_spread(
+    settings: Setting | Sequence[Setting], tolerance: float = 1e-5, model: Model | None = None
+) -> dict[str, Array]:
     """Standard deviation over samples of e_icl, train_error, m, q, u and contrast, for any mixture of settings.
 
     Args:
-        settings: fresh tasks; their temperature has no influence.
+        settings: one, a grid (its points, the last axis fastest) or a list; fresh tasks, whose
+            temperature has no influence.
         tolerance: relative accuracy of the prompt averages.
         model: lowered theories; by default the package's own.
 
@@ -45,6 +48,7 @@ def sample_spread(settings: Sequence[Setting], tolerance: float = 1e-5, model: M
     Raises:
         ParameterError: without a ridge below P = D (D + 1), where zero modes have no variance; for finite K.
     """
+    settings = single_settings(settings)
     for setting in settings:
         if setting.ridge == 0 and setting.P < setting.acting_weights:
             raise ParameterError(

@@ -35,7 +35,7 @@ from replica_icl.numeric.averages.quadrature import Rule, trapezoid_chi_square
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.saddle import ELEMENTS
 from replica_icl.numeric.solution import Status
-from replica_icl.setting import Setting, check_integer, check_real
+from replica_icl.setting import Setting, check_integer, check_real, one_setting
 
 Array = NDArray[np.floating[Any]]
 Complex = NDArray[np.complexfloating[Any, Any]]
@@ -204,8 +204,9 @@ def hessian_density(setting: Setting, x: ArrayLike, eta: float = 0.0, model: Mod
         negative density; MAX_ITERATIONS: unsolved, or the quadrature is not accurate to `ACCURACY`.
 
     Raises:
-        ParameterError: for finite task diversity K, x not positive and finite, or negative eta.
+        ParameterError: no single setting, finite task diversity K, x not positive and finite, or negative eta.
     """
+    one_setting(setting)
     points = np.atleast_1d(np.asarray(x, dtype=float))
     distance = check_real("eta", eta)
     if points.ndim != 1 or not np.all((points > 0) & np.isfinite(points)):

@@ -31,7 +31,7 @@ from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import prompt_nodes
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.solution import Status
-from replica_icl.setting import Setting
+from replica_icl.setting import Setting, single_settings
 
 Array = NDArray[np.floating[Any]]
 
@@ -57,17 +57,20 @@ class Susceptibility:
     status: NDArray[np.int8]
 
 
-def susceptibility(settings: Sequence[Setting], tolerance: float = 1e-7, model: Model | None = None) -> Susceptibility:
+def susceptibility(
+    settings: Setting | Sequence[Setting], tolerance: float = 1e-7, model: Model | None = None
+) -> Susceptibility:
     """Spin-glass susceptibility of fresh tasks at finite size, for any mixture of settings.
 
     Args:
-        settings: their temperature has no influence.
+        settings: one, a grid (its points, the last axis fastest) or a list; their temperature has no influence.
         tolerance: relative accuracy of the prompt averages.
         model: lowered theories; by default the package's own.
 
     Raises:
         ParameterError: without a ridge below P = D (D + 1), where zero modes make tr G infinite; for finite K.
     """
+    settings = single_settings(settings)
     for setting in settings:
         if setting.ridge == 0 and setting.P < setting.acting_weights:
             raise ParameterError("ridge", 0.0, "must be positive below P = D (D + 1): zero modes have no variance")

@@ -40,6 +40,10 @@ def transfer_error(
     Raises:
         ParameterError: for a bad N or noise, or a solution of the limit (which has no u).
     """
+    if not isinstance(setting, Setting):
+        raise ParameterError("setting", setting, "must be a setting in raw numbers")
+    if not isinstance(solution, Solution):
+        raise ParameterError("solution", solution, "must be what `solve` gives for the setting")
     test_N: Any = setting.N if N is None else check_integer("test_N", N, 1)
     test_noise: Any = setting.noise if noise is None else check_real("test_noise", noise)
     if solution.u is None:

@@ -19,7 +19,7 @@ from replica_icl.narration.derivation import (
     to_digits,
 )
 from replica_icl.narration.telling import tell
-from replica_icl.numeric.questions.sample_spread import SPREAD
+from replica_icl.numeric.questions.sample_spread import VARYING
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
 from replica_icl.symbolic.replica_algebra import GROUP_SIZES, TwoGroups
@@ -188,7 +188,7 @@ def ratios(size: int, realisations: int) -> dict[str, float]:
     """Simulated over predicted standard deviations."""
     setting = Setting(D=size, N=2 * size, P=round(1.5 * size**2), ridge=0.2 / size)
     predicted, found = sample_spread([setting]), simulate(setting, realisations, seed=12, workers=1)
-    return {name: float(found[name].spread / predicted[name][0]) for name in SPREAD}
+    return {name: float(found[name].spread / predicted[name][0]) for name in VARYING}
 
 
 def compared(sizes: dict[int, int]) -> Found:

@@ -15,8 +15,8 @@ from replica_icl.theory.task_diversity import (
     effective_ridge,
     excess,
     shrinkage,
-    spread,
     task_error,
+    thermal_part,
 )
 
 derivation = Derivation(
@@ -76,7 +76,7 @@ derivation.step(
     two:
     """,
 )
-derivation.equation(r"\chi = C_{11} - C_{12}", theory.sums[spread], "chi")
+derivation.equation(r"\chi = C_{11} - C_{12}", theory.sums[thermal_part], "chi")
 derivation.equation(r"e = C_{12} = e_{\mathrm{IDG}}", theory.sums[e], "e")
 derivation.equation(r"\lim \Phi_{\mathrm{entropic}} / D^2", theory.entropic)
 derivation.equation(r"\lim \Phi_{\mathrm{energetic}} / D^2", theory.energetic)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.averages.prompt_nodes import SPREAD, factor_rules
+from replica_icl.numeric.averages.prompt_nodes import STEEPER, factor_rules
 from replica_icl.numeric.corrections import USEFUL
 from replica_icl.numeric.solution import NextOrderStatus, Solution, Status, solution_of
 from replica_icl.numeric.task_diversity import solve_task_diversity
@@ -62,7 +62,7 @@ def task_set(
     """
     matrix = check_task_matrix(tasks, setting)
     model = model or LINEAR_ATTENTION
-    decade = float(10.0 ** np.ceil(np.log10(max(SPREAD * steepest, 1.0))))
+    decade = float(10.0 ** np.ceil(np.log10(max(STEEPER * steepest, 1.0))))
     rules = factor_rules(model, setting.D, setting.N, setting.noise, tolerance, decade, gauss=not check)
     names = [name for name in rules if name != "omega"]
     grid = np.meshgrid(*(rules[name][0] for name in names), indexing="ij")

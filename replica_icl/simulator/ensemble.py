@@ -26,7 +26,7 @@ from replica_icl.simulator.budget import (
     realisation_bytes,
     realisation_seconds,
 )
-from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
+from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, Law, PromptLaw
 from replica_icl.simulator.observables import Estimate
 from replica_icl.simulator.optimisers import OPTIMISERS, Training
 from replica_icl.simulator.outcomes import Job, run_jobs, stored_outcomes
@@ -207,8 +207,8 @@ def simulate(
     *,
     out: str | Path | None = None,
     prompts: str = "tokens",
-    law: str = "gaussian",
-    task_law: str | None = None,
+    law: str | Law = "gaussian",
+    task_law: str | Law | None = None,
     streaming: bool | None = None,
     usage: str = "random",
     sphere: bool = False,
@@ -237,7 +237,7 @@ def simulate(
             same, the random numbers are others.
         law: of the entries of tokens and queries, and of tasks unless `task_law` says otherwise: "gaussian",
             or to probe universality "rademacher", "uniform", "student-t[:DOF]", "sparse[:DENSITY]", all of
-            unit variance. Test prompts and new tasks have the law of the training ones.
+            unit variance, or a `laws.Law` of your own. Test prompts and new tasks have the law of the training ones.
         task_law: of the entries of tasks.
         usage: of a finite number of training tasks: "random" (every prompt takes one uniformly) or "equal" (equally
             often, up to one prompt).

@@ -30,6 +30,10 @@ _DEFAULTS: dict[Family, float] = {"student-t": 5.0, "sparse": 0.1}
 class Law:
     """A symmetric law of zero mean and unit variance; entries are independent.
 
+    A law of your own is a subclass, frozen like this one, with its own name as default of `family`, its own `draw` and
+    its own `fourth_moment`: what is drawn, and what exact scores take from it. Random streams and stored realisations
+    are told apart by the name and the parameter.
+
     Attributes:
         family: gaussian; rademacher (signs); uniform on [-sqrt 3, sqrt 3]; student-t, rescaled; sparse, zero
             but for a fraction of Gaussian entries of variance 1/density.
@@ -40,10 +44,16 @@ class Law:
         ParameterError: unknown family, or a parameter that is missing, superfluous or out of range.
     """
 
-    family: Family = "gaussian"
+    family: str = "gaussian"
     parameter: float | None = None
 
     def __post_init__(self) -> None:
+        own = type(self)
+        if own is not Law:
+            if self.family in FAMILIES or own.draw is Law.draw or own.fourth_moment is Law.fourth_moment:
+                wanted = "must have a family of its own name, its own draw and its own fourth_moment"
+                raise ParameterError("law", own.__name__, wanted)
+            return
         if self.family not in FAMILIES:
             raise ParameterError("law", self.family, f"must be one of {', '.join(FAMILIES)}")
         value, has_parameter = self.parameter, self.family in _DEFAULTS
@@ -58,12 +68,14 @@ class Law:
         return self.family if self.parameter is None else f"{self.family}:{self.parameter!r}"
 
     @classmethod
-    def parse(cls, text: str, name: str = "law") -> Law:
-        """The law called "gaussian", "rademacher", "uniform", "student-t[:DOF]" or "sparse[:DENSITY]".
+    def parse(cls, text: str | Law, name: str = "law") -> Law:
+        """A law as it is, or of a name: "gaussian", "rademacher", "uniform", "student-t[:DOF]", "sparse[:DENSITY]".
 
         Raises:
             ParameterError: no such law; `name` is the parameter that the message names.
         """
+        if isinstance(text, Law):
+            return text
         family, colon, number = str(text).partition(":")
         known = next((one for one in FAMILIES if one == family), None)
         if known is None:
@@ -156,12 +168,12 @@ class PromptLaw:
     def of(
         cls,
         prompts: str = "tokens",
-        law: str = "gaussian",
-        task_law: str | None = None,
+        law: str | Law = "gaussian",
+        task_law: str | Law | None = None,
         usage: str = "random",
         sphere: bool = False,
     ) -> PromptLaw:
-        """From the names that `simulate` takes; without `task_law` the tasks have the law of the tokens."""
+        """From names or laws, as `simulate` takes them; without `task_law` tasks have the law of the tokens."""
         tokens = Law.parse(law)
         tasks = tokens if task_law is None else Law.parse(task_law, "task_law")
         return cls(tokens, tasks, prompts, usage, sphere)  # type: ignore[arg-type]

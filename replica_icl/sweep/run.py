@@ -38,7 +38,10 @@ def run_sweep(
     scheduler: str | None = None,
     progress: bool = False,
 ) -> xarray.Dataset:
-    """Compute a grid and return its dataset.
+    """Compute a grid and return its dataset, of the package's own model.
+
+    Cells are computed in other processes from their description alone, which has no place for a forward pass of your
+    own; `solve` takes a grid and a `model`.
 
     Args:
         grid: see `read_grid`.
@@ -85,6 +88,8 @@ def _announce(tasks: list[Task], processes: int) -> None:
     each = [seconds for task in tasks if (seconds := simulation_seconds(task.described))]
     if (total := sum(each) / processes) > LONG_SECONDS:
         of = f"{len(each)} simulated points in {processes} process{'es' * (processes > 1)}"
+        if others := len(tasks) - len(each):
+            of += f", without {others} cell{'s' * (others > 1)} of theory"
         _log.info("estimated: about %s for %s", duration(total), of)
 
 

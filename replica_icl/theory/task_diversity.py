@@ -36,7 +36,7 @@ from replica_icl.theory.fresh_tasks_limit import (
 CLASSES = 2
 """Classes that are written out; with two, what a class feels of itself is told from what it feels of the others."""
 
-spread = sp.Symbol("chi", positive=True)
+thermal_part = sp.Symbol("chi", positive=True)
 """chi = C_aa - C_ab, the thermal variance of a residual on a training prompt."""
 task_error = sp.Symbol("e", positive=True)
 """e = C_ab = e_idg, the squared residual of the mean weights on a new prompt with a training task."""
@@ -117,7 +117,7 @@ class TaskDiversity:
     def sums(self) -> dict[sp.Symbol, sp.Expr]:
         """chi and e = e_idg as sums over the classes."""
         chi = sp.expand(self.covariance.diagonal - self.covariance.off_diagonal)
-        return {spread: chi, task_error: self.covariance.off_diagonal}
+        return {thermal_part: chi, task_error: self.covariance.off_diagonal}
 
     @cached_property
     def prior(self) -> GaussianPrior:
@@ -131,7 +131,7 @@ class TaskDiversity:
     @cached_property
     def loss(self) -> SquaredLoss:
         """The energetic part in chi and e: a class feels the others through these two sums alone."""
-        return SquaredLoss(ReplicaSymmetric(spread + task_error, task_error))
+        return SquaredLoss(ReplicaSymmetric(thermal_part + task_error, task_error))
 
     @staticmethod
     def _intensive(expression: sp.Expr) -> sp.Expr:
@@ -159,14 +159,14 @@ class TaskDiversity:
 
     @cached_property
     def _chi_of_shrinkage(self) -> sp.Expr:
-        (chi,) = sp.solve(self._intensive(self.loss.shrinkage) - shrinkage, spread)
+        (chi,) = sp.solve(self._intensive(self.loss.shrinkage) - shrinkage, thermal_part)
         return chi
 
     def equation(self, c: SpectralClass, x: sp.Symbol) -> sp.Expr:
         """d/dx per direction of class c, in s, k and e."""
         through = sum(
             (self.energetic.diff(total) * value.diff(x) for total, value in self.sums.items()), sp.S.Zero
-        ).subs(spread, self._chi_of_shrinkage)
+        ).subs(thermal_part, self._chi_of_shrinkage)
         value = sp.simplify((self.entropic.diff(x) + through) / c.share)
         return sp.expand(value.subs(s.lam, effective_ridge * shrinkage))
 
@@ -270,7 +270,7 @@ class TaskDiversity:
             raise ValueError("the stability matrix is not the identity minus a matrix of rank one")
         # The one eigenvalue of the rank-one matrix is its trace, a sum over the classes. 1 + b chi is told as 1/s.
         c, *others = self.classes
-        (last,) = sp.solve(self.sums[spread] - self._chi_of_shrinkage, others[-1].V)
+        (last,) = sp.solve(self.sums[thermal_part] - self._chi_of_shrinkage, others[-1].V)
         own = sp.simplify(self._intensive(change[0, 0]).subs(others[-1].V, last) / c.share)
         own = own.subs(c.eigenvalue, spectrum.eigenvalue).subs(c.V, self.of_eigenvalue["V"])
         learnt = spectrum.spectral_average(sp.simplify(own))
@@ -319,7 +319,7 @@ class TaskDiversity:
         return {
             "e_icl": self.test_error,
             "e_idg": task_error,
-            "train_error": sp.simplify(self._intensive(training).subs(spread, self._chi_of_shrinkage)),
+            "train_error": sp.simplify(self._intensive(training).subs(thermal_part, self._chi_of_shrinkage)),
             "contrast": s.m / sp.sqrt(s.q),
         }
 
@@ -327,7 +327,7 @@ class TaskDiversity:
     def thermal_observables(self) -> dict[str, sp.Expr]:
         """Observables of one Gibbs sample, and lim log Z / D^2 without the volume constant."""
         on_new = self.fresh.fluctuation.subs(s.context_norm, 1 + excess)
-        training = self._intensive(self.loss.tilted_residuals().diagonal).subs(spread, self._chi_of_shrinkage)
+        training = self._intensive(self.loss.tilted_residuals().diagonal).subs(thermal_part, self._chi_of_shrinkage)
         V, m, own = (self.of_eigenvalue[name] for name in ("V", "m", "own"))
         c = self.classes[0]
         of_class = sum((x for x in sp.Add.make_args(self.entropic) if x.has(c.share)), sp.S.Zero) / c.share
@@ -336,7 +336,7 @@ class TaskDiversity:
         smooth = sp.simplify((of_class - weight * sp.log(c.V)).subs({c.q: c.m**2 + own}).subs({c.m: m, c.V: V}))
         prefactor = sp.simplify(V * (spectrum.eigenvalue + spectrum.distance))
         entropic = weight * (sp.log(prefactor) - spectrum.log_average()) + spectrum.spectral_average(smooth)
-        energetic = self.energetic.subs(spread, self._chi_of_shrinkage)
+        energetic = self.energetic.subs(thermal_part, self._chi_of_shrinkage)
         return {
             "V": self.V,
             "e_gibbs": _TEST + on_new.subs(s.V, self.V),

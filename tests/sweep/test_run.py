@@ -452,4 +452,4 @@ def test_a_sweep_that_will_take_long_says_so(monkeypatch: pytest.MonkeyPatch, ca
             run_sweep(grid_of(table), executor="processes", workers=3)
         found = [message for message in caplog.messages if message.startswith("estimated: about ")]
         assert bool(found) == told
-    assert found[0].endswith(" for 6 simulated points in 3 processes")
+    assert found[0].endswith(" for 6 simulated points in 3 processes, without 2 cells of theory")

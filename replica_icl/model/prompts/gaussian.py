@@ -25,7 +25,7 @@ deviation = sp.Symbol("xi", real=True)
 
 
 @dataclass(frozen=True)
-class PromptLaw:
+class ScalarLaw:
     """Independent factors, and the prompt's scalars as expressions in them.
 
     Attributes:
@@ -65,11 +65,11 @@ class PromptLaw:
         return sp.factor(self.mean_over(in_factors, (*self.chi_squares, *self.gaussians)))
 
 
-def fresh_task_prompts() -> PromptLaw:
+def fresh_task_prompts() -> ScalarLaw:
     """The law of a prompt with its own Gaussian task, at context length N and label noise rho."""
     labels = (s.task_norm + s.noise) * label_norm
     along = sp.sqrt(s.task_norm) * label_norm + sp.sqrt(s.noise * label_norm / s.N) * deviation
-    return PromptLaw(
+    return ScalarLaw(
         chi_squares={s.query_norm: s.D, s.task_norm: s.D, label_norm: s.N, transverse: s.D - 1},
         gaussians=(deviation,),
         scalars={

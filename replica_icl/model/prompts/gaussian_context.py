@@ -27,7 +27,7 @@ from __future__ import annotations
 import sympy as sp
 
 from replica_icl.lowering.source import Axis, Matrix, Program
-from replica_icl.model.prompts.gaussian import PromptLaw, deviation, label_norm
+from replica_icl.model.prompts.gaussian import ScalarLaw, deviation, label_norm
 from replica_icl.symbolic import symbols as s
 
 signal = sp.Symbol("signal", positive=True)
@@ -47,10 +47,10 @@ _precision = sp.Symbol("precision", positive=True)
 """L (s + rho), written out by `prompts_by_context`."""
 
 
-def _with_precision(precision: sp.Expr) -> PromptLaw:
+def _with_precision(precision: sp.Expr) -> ScalarLaw:
     context_norm = label_norm * signal * precision / s.N
     aligned = label_norm * signal + sp.sqrt(s.noise * label_norm * signal / s.N) * deviation
-    return PromptLaw(
+    return ScalarLaw(
         chi_squares={s.query_norm: s.D, signal: s.D, silent: s.N - 1, label_norm: s.N, across: s.D - 1},
         gaussians=(deviation,),
         scalars={
@@ -63,7 +63,7 @@ def _with_precision(precision: sp.Expr) -> PromptLaw:
     )
 
 
-def prompts_by_context() -> PromptLaw:
+def prompts_by_context() -> ScalarLaw:
     """The law of a prompt with its own Gaussian task, at context length N and label noise rho."""
     return _with_precision(s.D * (signal + s.noise) + (s.N - 1) * silent)
 

@@ -45,7 +45,7 @@ Indices = NDArray[np.intp]
 
 CHUNK = 1 << 9
 """Nodes whose densities are added up at a time."""
-SPREAD = 4.0
+STEEPER = 4.0
 """How much steeper integrands are met than at the mean prompt: the other factors' norms exceed their means."""
 BUCKET = 3
 """Rules reach towards small norms in steps of 10^BUCKET of the slope, so that neighbouring ridges share them."""
@@ -304,7 +304,7 @@ def prompt_nodes(
         check: an independent rule to judge the first one by.
         degree: of the integrands in c.w and |w|^2 together, 1 or 2.
     """
-    bucket = math.ceil(math.log10(max(SPREAD * steepest, 1.0)) / BUCKET)
+    bucket = math.ceil(math.log10(max(STEEPER * steepest, 1.0)) / BUCKET)
     return _nodes(model, D, N, noise, tolerance, 10.0 ** (BUCKET * bucket), check, degree)
 
 

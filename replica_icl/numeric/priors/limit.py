@@ -25,7 +25,7 @@ Array = NDArray[np.floating[Any]]
 
 CHUNK = 1 << 12
 """Points that are solved as one array."""
-RATIOS = ("alpha", "nu", "noise", "lam")
+CONTROLS = ("alpha", "nu", "noise", "lam")
 
 
 def thermodynamic_penalties(prior: Prior, D: Any, model: Model | None = None) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def solve_limit_prior(
     functions = model.prior(prior)
     if not hasattr(functions, "limit_overlaps"):
         raise ParameterError("level", "limit", f"must be finite-size: penalties of {prior.__name__} have no scale in D")
-    given = {**{name: getattr(point, name) for name in RATIOS}, **_complete(prior, penalties)}
+    given = {**{name: getattr(point, name) for name in CONTROLS}, **_complete(prior, penalties)}
     arrays = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in given.values()))
     shape = arrays[0].shape
     flat = {name: array.ravel()[:, None] for name, array in zip(given, arrays, strict=True)}
@@ -104,8 +104,8 @@ def _complete(prior: type[Prior], penalties: Mapping[str, Any]) -> dict[str, Any
 
 
 def _solve_piece(model: Model, functions: Any, given: dict[str, Array]) -> dict[str, Any]:
-    alpha, nu, noise, lam = (given[name] for name in RATIOS)
-    names = [name for name in given if name not in RATIOS and not name.endswith("_diagonal")]
+    alpha, nu, noise, lam = (given[name] for name in CONTROLS)
+    names = [name for name in given if name not in CONTROLS and not name.endswith("_diagonal")]
     penalties, diagonal = (tuple(given[name + end] for name in names) for end in ("", "_diagonal"))
     prompts = model.prompt_fields
 

@@ -27,7 +27,7 @@ from replica_icl.setting import Setting, single_settings
 
 Array = NDArray[np.floating[Any]]
 
-SPREAD = ("e_icl", "train_error", "m", "q", "u", "contrast")
+VARYING = ("e_icl", "train_error", "m", "q", "u", "contrast")
 
 
 def sample_spread(
@@ -62,7 +62,7 @@ def sample_spread(
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for k in np.flatnonzero(solved.converged).tolist():
         groups[warm[k].D, warm[k].N, warm[k].noise].append(k)
-    spreads = {name: np.full(len(settings), np.nan) for name in SPREAD}
+    spreads = {name: np.full(len(settings), np.nan) for name in VARYING}
     for members in groups.values():
         found = _standard_deviations([warm[k] for k in members], solved, members, tolerance, model)
         for name, values in found.items():
@@ -92,4 +92,4 @@ def _standard_deviations(
     # The training error is twice the energy without the ridge's part, lambda_0 |W|^2 / 2; log Z = -P E_0 + ...
     norm = found["weight_norm"]
     variances["train_error"] = 4 * norm.energy / P**2 - 4 * ridges * norm.with_energy / P + ridges**2 * norm.observables
-    return {name: np.sqrt(np.maximum(variances[name], 0.0)) for name in SPREAD}
+    return {name: np.sqrt(np.maximum(variances[name], 0.0)) for name in VARYING}

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from replica_icl.numeric.questions.crossing import Axis
     from replica_icl.numeric.solution import Solution
 
-SIZES = ("P", "N", "K")
-RATIOS = ("alpha", "nu", "kappa")
+SOUGHT_SIZES = ("P", "N", "K")
+SOUGHT_RATIOS = ("alpha", "nu", "kappa")
 SMALLEST_RATIO, LARGEST_RATIO = 1e-6, 1e12
 
 
@@ -130,9 +130,9 @@ def smallest_value(
     wanted = check_real("target_error", target_error, positive=True)
     known = known_of(point)
     raw = "D" in known
-    if sought not in (SIZES if raw else RATIOS):
+    if sought not in (SOUGHT_SIZES if raw else SOUGHT_RATIOS):
         kind = "raw numbers" if raw else "ratios"
-        raise ParameterError("for", sought, f"must be {', '.join(SIZES if raw else RATIOS)} with {kind}")
+        raise ParameterError("for", sought, f"must be {', '.join(SOUGHT_SIZES if raw else SOUGHT_RATIOS)} with {kind}")
     if isinstance(point, Mapping) and sought in known:
         raise ParameterError(sought, known[sought], "must not be given: it is what is found")
     known.pop(sought, None)
@@ -162,7 +162,7 @@ def _stand_in(sought: str, known: Mapping[str, Any]) -> Any:
     """A value with which the rest of the parameters can be checked: a large one that everything allows."""
     if sought == "K":
         return 1
-    return LARGEST_SIZE if sought in SIZES else LARGEST_RATIO
+    return LARGEST_SIZE if sought in SOUGHT_SIZES else LARGEST_RATIO
 
 
 def level_of_search(known: Mapping[str, Any], name: str | None, sought: str) -> Level:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from replica_icl.model.prompts.gaussian import PromptLaw, deviation, fresh_task_prompts, label_norm, transverse
+from replica_icl.model.prompts.gaussian import ScalarLaw, deviation, fresh_task_prompts, label_norm, transverse
 from replica_icl.symbolic import symbols as s
 from replica_icl.symbolic.averages import Average
 from replica_icl.symbolic.moments import scalar_moment
@@ -16,7 +16,7 @@ T, omega, g, a, ell = s.SCALARS
 
 
 @pytest.fixture(scope="module")
-def law() -> PromptLaw:
+def law() -> ScalarLaw:
     return fresh_task_prompts()
 
 
@@ -32,23 +32,23 @@ def integrands() -> list[sp.Expr]:
 
 
 @pytest.mark.parametrize("pair", list(combinations_with_replacement(s.SCALARS, 2)), ids=str)
-def test_every_second_moment_of_the_law_is_the_one_of_the_prompt(law: PromptLaw, pair: tuple[sp.Symbol, ...]) -> None:
+def test_every_second_moment_of_the_law_is_the_one_of_the_prompt(law: ScalarLaw, pair: tuple[sp.Symbol, ...]) -> None:
     """Exactly, as a rational function of D, N and rho: Wick's theorem on tokens, task and noise on the other side."""
     difference = law.moment(pair[0] * pair[1]) - scalar_moment(*pair)
     assert sp.cancel(sp.together(difference)) == 0
 
 
 @pytest.mark.parametrize("scalar", s.SCALARS, ids=str)
-def test_every_mean_of_the_law_is_the_one_of_the_prompt(law: PromptLaw, scalar: sp.Symbol) -> None:
+def test_every_mean_of_the_law_is_the_one_of_the_prompt(law: ScalarLaw, scalar: sp.Symbol) -> None:
     assert sp.cancel(sp.together(law.moment(scalar) - scalar_moment(scalar))) == 0
 
 
 @pytest.mark.parametrize("triple", [(omega, g, a), (g, g, ell), (omega, omega, ell)], ids=str)
-def test_third_moments_of_the_law_are_the_ones_of_the_prompt(law: PromptLaw, triple: tuple[sp.Symbol, ...]) -> None:
+def test_third_moments_of_the_law_are_the_ones_of_the_prompt(law: ScalarLaw, triple: tuple[sp.Symbol, ...]) -> None:
     assert sp.cancel(sp.together(law.moment(sp.prod(triple)) - scalar_moment(*triple))) == 0
 
 
-def test_without_label_noise_the_scalars_are_the_stated_products(law: PromptLaw) -> None:
+def test_without_label_noise_the_scalars_are_the_stated_products(law: ScalarLaw) -> None:
     """c.w / sqrt(D) = omega A, |c|^2 = omega A^2 + omega A (D - 1) h / N, l = omega A: no Gaussian factor is left."""
     noiseless = {scalar: sp.simplify(value.subs(s.noise, 0)) for scalar, value in law.scalars.items()}
     A, h = label_norm, transverse
@@ -59,11 +59,11 @@ def test_without_label_noise_the_scalars_are_the_stated_products(law: PromptLaw)
     assert law.gaussians == (deviation,)
 
 
-def test_the_query_is_independent_of_the_context(law: PromptLaw) -> None:
+def test_the_query_is_independent_of_the_context(law: ScalarLaw) -> None:
     assert all(T not in value.free_symbols for scalar, value in law.scalars.items() if scalar != T)
 
 
-def test_highest_powers_are_those_of_the_squared_context(law: PromptLaw) -> None:
+def test_highest_powers_are_those_of_the_squared_context(law: ScalarLaw) -> None:
     squared = law.scalars[T] * law.scalars[a]
     assert [law.highest_power(factor, squared) for factor in (T, omega, label_norm, transverse)] == [1, 1, 2, 1]
 

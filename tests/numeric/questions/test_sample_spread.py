@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from replica_icl.errors import ParameterError
-from replica_icl.numeric.questions.sample_spread import SPREAD, sample_spread
+from replica_icl.numeric.questions.sample_spread import VARYING, sample_spread
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import simulate
 
@@ -26,7 +26,7 @@ def test_the_spread_is_what_simulation_shows(setting: Setting) -> None:
     realisations = 1500
     theory, found = sample_spread([setting]), simulate(setting, realisations, seed=11, workers=1)
     allowed = 4 / math.sqrt(2 * realisations) + 0.3 / setting.D
-    for name in SPREAD:
+    for name in VARYING:
         spread = found[name].spread
         assert spread is not None
         assert abs(spread / theory[name][0] - 1) < allowed, name
@@ -50,7 +50,7 @@ def test_many_prompts_average_like_independent_ones() -> None:
 def test_it_does_not_depend_on_the_rule() -> None:
     setting = Setting(D=10, N=11, P=59, ridge=0.002)
     coarse, fine = sample_spread([setting], 1e-5), sample_spread([setting], 1e-8)
-    for name in SPREAD:
+    for name in VARYING:
         assert coarse[name][0] == pytest.approx(fine[name][0], rel=5e-4), name
 
 
@@ -58,7 +58,7 @@ def test_points_without_a_saddle_have_none_and_others_keep_theirs() -> None:
     setting = Setting(D=6, N=12, P=50, ridge=0.1)
     found = sample_spread([Setting(D=6, N=12, P=42, ridge=0.0), setting])
     alone = sample_spread([setting])
-    for name in SPREAD:
+    for name in VARYING:
         assert math.isnan(found[name][0])
         assert found[name][1] == alone[name][0]
 

@@ -22,7 +22,7 @@ SOURCES = (
     'symbolic/wick.py',
     'theory/fresh_tasks.py',
 )
-FINGERPRINT = '6b6fff51269e7df9be488f06784742a59417998bdc050e1eddb0b13089f398bd'
+FINGERPRINT = 'af67ec3dfa9959249da863f2e118b2b2c56451046b17dfb52b04cda824e7e288'
 
 from typing import Any, NamedTuple
 

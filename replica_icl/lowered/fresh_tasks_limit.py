@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_limit.py',
 )
-FINGERPRINT = 'fe6bbb49844222d7ee0880c20eb7e95a4d0d97a1bf24cb9d1aa2f06e9ce6f648'
+FINGERPRINT = 'd95a47024ae86b1c1d9040088424bba14a45ee1050aa826f0cdd6f3bc1aaacae'
 
 from typing import Any, NamedTuple
 

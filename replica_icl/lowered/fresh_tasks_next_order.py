@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/fresh_tasks_next_order.py',
 )
-FINGERPRINT = '08812921e87e6404a85ef92fe205e387956455b0dad4a0851282bd245071d873'
+FINGERPRINT = '7f237a2c215365089d49fa82d4129c050dc3b14fafdeb82f9109090c6351aae8'
 
 from typing import Any, NamedTuple
 

@@ -14,7 +14,7 @@ SOURCES = (
     'theory/task_contexts.py',
     'theory/task_fluctuations.py',
 )
-FINGERPRINT = '36520b088f98043350e1b3de1fe9e620722e3cf3d030c5e09ff2e86cfc851c16'
+FINGERPRINT = 'b94f7b66ff7f61749e3943ba545d4ce516147586f02a9d09eab3c3b61ab89e1f'
 
 from typing import Any, NamedTuple
 

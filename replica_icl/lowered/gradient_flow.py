@@ -26,7 +26,7 @@ SOURCES = (
     'theory/marchenko_pastur.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = 'df617b79113324cb7053b78f9a8c529e8b7ee5c51ed160d310aee52a617e7dc7'
+FINGERPRINT = 'e66ef2ce0335746070f3d712534f9a7661056922ccc153c57f35ae516320bc03'
 
 from typing import Any, NamedTuple
 

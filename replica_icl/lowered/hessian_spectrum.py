@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/hessian_spectrum.py',
 )
-FINGERPRINT = '221e314688ca2d04e4b2a632c4639deccf6d1baa4bce47031b706618200333fc'
+FINGERPRINT = 'a4f5a111ca7dcd98b48d8a9275fd7692f062d84aff2e07255c16fa81c04c757d'
 
 from typing import Any, NamedTuple
 

@@ -23,7 +23,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/missing_onsager.py',
 )
-FINGERPRINT = '350aa8e381b28975950570de35bb500e98686da416fe1d8c9d2097b1ea393aa4'
+FINGERPRINT = '5a3b0767a20e6d6a8451c3419609973e8eac075e62f4ce50f29274930eabbcce'
 
 from typing import Any, NamedTuple
 

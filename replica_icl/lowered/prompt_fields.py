@@ -26,7 +26,7 @@ SOURCES = (
     'theory/fresh_tasks_limit.py',
     'theory/prompt_fields.py',
 )
-FINGERPRINT = 'f158ca056e0ed1028ce76b592caf338658498b10880cf8f13075b20f00ce253f'
+FINGERPRINT = 'db16c8678572522af1c04b5158eb3417519a33cf6fd2fb4c27e6e76dba82961c'
 
 from typing import Any, NamedTuple
 

@@ -24,7 +24,7 @@ SOURCES = (
     'theory/fresh_tasks.py',
     'theory/sample_spread.py',
 )
-FINGERPRINT = 'f1da41c365522b0d9d214568b34cbbb89d7d5dcb639618982041198c85016d63'
+FINGERPRINT = 'a6a69a5570bb0dedec278f0e0e389791885b848300fa2715386763463335d676'
 
 from typing import Any, NamedTuple
 

@@ -25,7 +25,7 @@ SOURCES = (
     'theory/task_diversity.py',
     'theory/task_spectrum.py',
 )
-FINGERPRINT = '8a9b8c453336110a9951a233fb1994212862e5a22a8d27e27355154c9dacfbe2'
+FINGERPRINT = 'dfa2f779705d7b936bff467791564ad2811e4a4788b87936b51f2e4cafc4380e'
 
 from typing import Any, NamedTuple
 

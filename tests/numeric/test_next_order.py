@@ -268,3 +268,11 @@ def test_the_estimated_error_is_the_next_order_and_what_follows_it() -> None:
     found = corrected(0.1, 0.1)
     assert found["error_e_icl"][0] == pytest.approx(0.15)
     assert found["error_train_error"][0] == pytest.approx(0.1 * 0.0284)
+
+
+def test_a_temperature_beyond_what_numbers_hold_is_not_converged() -> None:
+    solution = solve(Setting(D=10, N=20, P=100, ridge=1e-3, beta=1e-305), throw=False)
+    assert solution.status == Status.NON_FINITE
+    assert solution.next_order_status == NextOrderStatus.NO_MEAN
+    assert math.isnan(solution.e_icl)
+    assert solve(Setting(D=10, N=20, P=100, ridge=1e-3, beta=1e-200)).status == Status.CONVERGED

@@ -55,6 +55,17 @@ def test_equipartition_stays(setting: Setting) -> None:
     assert training == pytest.approx(-setting.ridge * norm, rel=1e-7)
 
 
+def test_what_temperature_adds_to_the_test_error_goes_with_the_fluctuations() -> None:
+    """e_gibbs - e_icl = < T |c|^2 > V + < T l^2 > V_u at every order, with the same averages: found from two ridges."""
+    settings = [Setting(D=8, N=20, P=60, ridge=ridge, noise=0.3, beta=60.0) for ridge in (1e-3, 0.1, 0.02)]
+    first, second, third = (solve(setting) for setting in settings)
+    systems = [[x.saddle["V"], x.saddle["V_u"]] for x in (first, second)]
+    a, b = np.linalg.solve(systems, [x.saddle["e_gibbs"] - x.saddle["e_icl"] for x in (first, second)])
+    thermal = added(third, "e_gibbs") - added(third, "e_icl")
+    assert thermal == pytest.approx(a * added(third, "V") + b * added(third, "V_u"), rel=1e-6)
+    assert abs(thermal) > 1e-4
+
+
 @pytest.mark.parametrize("setting", COLD)
 def test_the_norm_is_the_derivative_of_the_energy(setting: Setting) -> None:
     h = 1e-3

@@ -31,6 +31,7 @@ _PUBLIC = {
     "Training": "replica_icl.simulator.optimisers",
     "icl_error": "replica_icl.simulator.observables",
     "validate": "replica_icl.meeting.validation",
+    "read_weights": "replica_icl.meeting.checkpoint",
     "read_grid": "replica_icl.sweep.grid",
     "run_sweep": "replica_icl.sweep.run",
     "read_dataset": "replica_icl.sweep.dataset",
@@ -39,6 +40,7 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from replica_icl.errors import ParameterError, SolveError
+    from replica_icl.meeting.checkpoint import read_weights
     from replica_icl.meeting.validation import validate
     from replica_icl.narration.catalogue import derive
     from replica_icl.numeric.questions.gradient_flow import gradient_flow
@@ -80,6 +82,7 @@ __all__ = [
     "optimal_ridge",
     "read_dataset",
     "read_grid",
+    "read_weights",
     "refine_limit",
     "run_sweep",
     "sample_spread",

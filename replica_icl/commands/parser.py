@@ -143,6 +143,17 @@ def build_parser() -> argparse.ArgumentParser:
     add(validate, [OPTIONS["tolerance"]])
     _run(validate)
 
+    compare = command("compare", run.compare, "trained weights beside theory and exact ground states", run.WEIGHTS_TOLD)
+    compare.add_argument("FILE", metavar="FILE", help="W, or W_K and W_Q (and W_V): .npy, .npz or .safetensors")
+    group = compare.add_argument_group("the setting of the training (Li et al.'s units, features divided by N)")
+    add(group, (SETTING[name] for name in ("D", "N", "P", "noise", "ridge")))
+    compare.add_argument(
+        "--names", nargs="+", metavar="ROLE=NAME", help="of arrays, e.g. W_K=attn.k.weight W_Q=q.weight"
+    )
+    compare.add_argument("--scale", action=_Once, metavar="FACTOR", help="multiplies the file's W (default 1)")
+    add(compare, (SIMULATION[name] for name in ("realisations", "seed")))
+    compare.add_argument("--json", action="store_true", help="print one JSON object")
+
     derive = command("derive", run.derive, "print a derivation, step by step")
     derive.add_argument("name", metavar="NAME", help="of a chapter, e.g. fresh-tasks; a wrong one gets the list")
     derive.add_argument("--format", action=_Once, help="text (default), markdown or latex")

@@ -188,6 +188,47 @@ def validate(args: argparse.Namespace) -> int:
     return 0 if result.agrees else 1
 
 
+WEIGHTS_TOLD = """units: the prediction is entry (D+1, N+1) of (1/N) Z Z^T W Z, W = W_K^T W_Q, context side
+first (torch's Linear keeps W_K and W_Q so). For another convention W = FACTOR times that of the file:
+  features divided by N + 1      --scale N/(N+1), as a number
+  not divided                    --scale N
+  keys . queries / sqrt(inner)   these times 1/sqrt(inner)
+--ridge is that of the scaled W: half the weight decay on the file's W, divided by FACTOR^2."""
+
+
+def compare(args: argparse.Namespace) -> int:
+    setting = {name: SETTING[name] for name in ("D", "N", "P", "noise", "ridge")}
+    for name, parameter in setting.items():
+        if parameter.default is REQUIRED and getattr(args, name) is None:
+            raise ParameterError(name, "(not given)", "is required (the setting that the weights were trained at)")
+    names = None
+    if args.names is not None:
+        for text in args.names:
+            if not all(text.partition("=")):
+                raise ParameterError("names", text, "must be ROLE=NAME, e.g. W_K=attn.k.weight")
+        pairs = [text.split("=", 1) for text in args.names]
+        names = {role: name for role, name in pairs}
+        if len(names) < len(pairs):
+            raise ParameterError("names", " ".join(args.names), "must name each role once")
+    try:
+        scale = 1.0 if args.scale is None else float(args.scale)
+    except ValueError:
+        raise ParameterError("scale", args.scale, "must be a positive number") from None
+    least = replace(SIMULATION["realisations"], least=2)
+    how = parsed(args, {"realisations": least, "seed": SIMULATION["seed"]})
+    from replica_icl.setting import Setting
+
+    known = Setting(**parsed(args, setting))
+    from replica_icl.meeting.checkpoint import read_weights
+
+    weights = read_weights(args.FILE, known.D, names, scale)
+    from replica_icl.meeting.compare import compare as beside
+
+    found = beside(weights, known, **how)
+    _emit(args, found.to_dict(), found.table())
+    return 0
+
+
 def derive(args: argparse.Namespace) -> int:
     from replica_icl.narration import catalogue
 

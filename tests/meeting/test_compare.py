@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from replica_icl.cli import main
 from replica_icl.errors import ParameterError
 from replica_icl.meeting.checkpoint import read_weights
 from replica_icl.meeting.compare import WeightsComparison, compare
+from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting
 from replica_icl.simulator.ground_state import ground_state
 from replica_icl.simulator.observables import error_by_prompts
@@ -163,3 +165,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert f"{wrong} {told}" in capsys.readouterr().err
     assert main(["compare", str(path), *GIVEN]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_distance_is_in_spreads_of_the_theory_at_the_nearest_ridge(answer: WeightsComparison) -> None:
+    best = answer.best_ridge
+
+    def distance(ridge: float) -> float:
+        theory = solve(replace(SETTING, ridge=ridge), spread=True)
+        assert theory.spread is not None
+        far = [(answer.scores[name] - theory[name]) / theory.spread[name] for name in ("e_icl", "m", "q", "u")]
+        return float(np.linalg.norm(far))
+
+    assert best.distance == pytest.approx(distance(best.value), rel=1e-3)
+    assert all(best.distance < distance(best.value * by) for by in (0.8, 1.25))

@@ -29,6 +29,7 @@ _PUBLIC = {
     "refine_limit": "replica_icl.numeric.questions.precision",
     "simulate": "replica_icl.simulator.ensemble",
     "Training": "replica_icl.simulator.optimisers",
+    "MessagePassing": "replica_icl.meeting.message_passing",
     "icl_error": "replica_icl.simulator.observables",
     "validate": "replica_icl.meeting.validation",
     "read_weights": "replica_icl.meeting.checkpoint",
@@ -41,6 +42,7 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from replica_icl.errors import ParameterError, SolveError
     from replica_icl.meeting.checkpoint import read_weights
+    from replica_icl.meeting.message_passing import MessagePassing
     from replica_icl.meeting.validation import validate
     from replica_icl.narration.catalogue import derive
     from replica_icl.numeric.questions.gradient_flow import gradient_flow
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Laplace",
+    "MessagePassing",
     "ParameterError",
     "Prior",
     "Ratios",

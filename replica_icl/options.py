@@ -42,6 +42,8 @@ EXACT = ("dense", "dual", "cg")
 """Algorithms that find the ground state."""
 TRAINERS = ("gradient-flow", "gd", "sgd", "momentum", "adam", "adamw")
 """Algorithms that train towards it."""
+OUTSIDE = ("gamp", "relaxed-bp")
+"""Message passing towards it, which the simulator knows nothing of."""
 
 SIMULATION: Mapping[str, Parameter] = {
     one.name: one
@@ -49,8 +51,8 @@ SIMULATION: Mapping[str, Parameter] = {
         Parameter("realisations", "", "disorder realisations (default 20)", "integer", 1, metavar="R"),
         Parameter("seed", "", "seed of the random streams (default 0)", "integer", 0, metavar="S"),
         Parameter("workers", "", "processes; results do not depend on it (default: chosen)", "integer", 1),
-        Parameter("algorithm", "", "dense, dual or cg (default: the cheapest exact one), or an optimiser", "choice",
-                  choices=(*EXACT, *TRAINERS)),
+        Parameter("algorithm", "", "dense, dual or cg (default: the cheapest exact one), gamp or relaxed-bp (message "
+                  "passing), or an optimiser", "choice", choices=(*EXACT, *OUTSIDE, *TRAINERS)),
         Parameter("prompts", "", "tokens (default) or sufficient (their exact statistics)", "choice",
                   choices=("tokens", "sufficient")),
         Parameter("law", "", "of tokens: gaussian (default), rademacher, uniform, student-t[:DOF], sparse[:DENSITY]",
@@ -65,11 +67,16 @@ SIMULATION: Mapping[str, Parameter] = {
         Parameter("batch", "", "prompts in a mini-batch (default: all)", "integer", 1),
         Parameter("initial_scale", "", "standard deviation of the initial weights (default 0)", metavar="S"),
         Parameter("inner", "", "inner dimension of separate W_Q and W_K (default: merged)", "integer", 1),
+        Parameter("damping", "", "share of the old messages that is kept (default 0 for gamp, 0.9 for relaxed-bp)",
+                  metavar="THETA"),
+        Parameter("max_iterations", "", "default 1000 for gamp, 100 for relaxed-bp", "integer", 1),
     )
 }  # fmt: skip
 """Options of `simulate`."""
 TRAINING = ("epochs", "learning_rate", "batch", "initial_scale", "inner")
 """Options that need a trainer."""
+ITERATING = ("damping", "max_iterations")
+"""Options that need message passing."""
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:

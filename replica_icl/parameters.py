@@ -252,6 +252,8 @@ OBSERVABLES: Mapping[str, Observable] = {
         ),
         Observable("log_Z", r"\log Z", "log partition function over the D (D + 1) acting weights", "finite beta and D"),
         Observable("e_icl_test", r"e'_\mathrm{ICL}", "e_icl on test contexts of another length or noise", "asked for"),
+        Observable("distance", "", "|W - W_0| / |W_0| from the exact ground state W_0", "message passing"),
+        Observable("iterations", "", "iterations until convergence", "message passing"),
         Observable("entropy", "S", "log Z + beta <E>, differential entropy of the acting weights", "finite beta and D"),
     )
 }

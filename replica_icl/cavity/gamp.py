@@ -33,7 +33,7 @@ TOLERANCE = 1e-9
 MAX_ITERATIONS = 1000
 WINDOW = 10
 """Iterations between two looks at whether the changes still fall."""
-LEAST_DAMPING, LOST = 0.05, 20.0
+LEAST_SHARE, LOST = 0.05, 20.0
 """Smallest share of a step; a change that exceeds the smallest one by this factor leads back to where that was."""
 
 
@@ -54,7 +54,7 @@ class Messages:
         status: converged, max iterations, or non-finite.
         change: relative undamped change of the weights in the last iteration.
         iterations: two thin products each.
-        damping: the share of a step at the end; one: never damped.
+        damping: share of the old messages that was kept in the end.
     """
 
     W: Array
@@ -69,7 +69,7 @@ def message_passing(
     features: FeatureSource,
     denoiser: Denoiser,
     *,
-    damping: float = 1.0,
+    damping: float = 0.0,
     tolerance: float = TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
     watch: Callable[[Array], None] | None = None,
@@ -79,21 +79,21 @@ def message_passing(
     Args:
         features: P prompts.
         denoiser: of the prior.
-        damping: share of each step that is taken, 1 without damping; it is lowered where changes do not fall.
+        damping: share of the old messages that is kept, at least; it is raised where changes do not fall.
         tolerance: of the relative change.
         max_iterations: iterations.
         watch: called with W, shape (D+1, D+1), after every iteration.
 
     Raises:
-        ParameterError: damping out of (0, 1], or another parameter out of range.
+        ParameterError: damping out of [0, 1), or another parameter out of range.
     """
-    share = check_real("damping", damping, positive=True)
-    if share > 1:
-        raise ParameterError("damping", damping, "must be at most 1")
+    kept = check_real("damping", damping)
+    if kept >= 1:
+        raise ParameterError("damping", damping, "must be below 1")
     check_real("tolerance", tolerance, positive=True)
     limit = check_integer("max_iterations", max_iterations, 1)
     with one_thread():
-        return _run(_Prompts.of(features), denoiser, share, tolerance, limit, watch)
+        return _run(_Prompts.of(features), denoiser, 1 - kept, tolerance, limit, watch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ class _State:
 def _run(
     prompts: _Prompts,
     denoiser: Denoiser,
-    damping: float,
+    most: float,
     tolerance: float,
     limit: int,
     watch: Callable[[Array], None] | None,
@@ -148,7 +148,7 @@ def _run(
     features = prompts.features
     D, P = features.D, features.P
     state = best = _State(np.zeros((D + 1, D)), np.zeros(P), 0.0, 0.0)
-    share, smallest, window_least, window_before, since = damping, np.inf, np.inf, np.inf, 0
+    share, smallest, window_least, window_before, since = most, np.inf, np.inf, np.inf, 0
     sigma, response = state.sigma, np.zeros((D + 1, D))
     change, status, first = np.inf, Status.MAX_ITERATIONS, True
     iteration = 0
@@ -173,9 +173,9 @@ def _run(
         lost = size > LOST * smallest
         if lost or since == WINDOW:
             if lost or window_least > window_before:
-                share = max(0.7 * share, LEAST_DAMPING)
+                share = max(0.7 * share, LEAST_SHARE)
             elif window_least < 0.9 * window_before:
-                share = min(1.15 * share, damping)
+                share = min(1.15 * share, most)
             window_before, window_least, since = (np.inf if lost else window_least), np.inf, 0
         if lost:
             state = best
@@ -192,4 +192,4 @@ def _run(
             status = Status.CONVERGED
             break
     # What the denoiser gave, not the damped state beside it: a weight that a prior sets to zero is zero.
-    return Messages(np.pad(sigma, ((0, 0), (0, 1))), response, status, change, iteration, share)
+    return Messages(np.pad(sigma, ((0, 0), (0, 1))), response, status, change, iteration, 1 - share)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from replica_icl import __version__
 from replica_icl.commands import run
 from replica_icl.exits import RENAMED
-from replica_icl.options import OPTIONS, SIMULATION, TRAINERS, TRAINING
+from replica_icl.options import ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
 from replica_icl.parameters import RATIOS, SETTING, Parameter
 
 EXECUTORS = ("processes", "serial", "dask")
@@ -88,9 +88,11 @@ def _level(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    add(parser, (one for name, one in SIMULATION.items() if name not in TRAINING))
+    add(parser, (one for name, one in SIMULATION.items() if name not in (*TRAINING, *ITERATING)))
     group = parser.add_argument_group(f"training (--algorithm {', '.join(TRAINERS)}; weight decay 2 lambda_0)")
     add(group, (SIMULATION[name] for name in TRAINING))
+    group = parser.add_argument_group(f"message passing (--algorithm {', '.join(OUTSIDE)})")
+    add(group, (SIMULATION[name] for name in ITERATING))
 
 
 def build_parser() -> argparse.ArgumentParser:

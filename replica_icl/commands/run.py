@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.options import OPTIONS, SIMULATION, TRAINERS, TRAINING
+from replica_icl.options import ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
 from replica_icl.parameters import OBSERVABLES, RATIOS, REQUIRED, SETTING, STANDS_FOR, Parameter
 
 
@@ -147,6 +147,10 @@ def _run_options(args: argparse.Namespace, fewest: int = 1) -> dict[str, Any]:
         from replica_icl.simulator.optimisers import Training
 
         options["algorithm"] = Training(options["algorithm"], **training)
+    if options.get("algorithm") in OUTSIDE or any(name in options for name in ITERATING):
+        from replica_icl.meeting.message_passing import algorithm_of
+
+        options = algorithm_of(options)
     return {"realisations": 20, **options, "progress": not args.json}
 
 

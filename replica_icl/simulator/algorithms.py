@@ -113,7 +113,10 @@ def choose_algorithm(
     """
     n = D * (D + 1)
     if algorithm is not None and algorithm not in ALGORITHMS:
-        raise ParameterError("algorithm", algorithm, f"must be one of {', '.join((*ALGORITHMS, *OPTIMISERS))}")
+        names = ", ".join((*ALGORITHMS, *OPTIMISERS))
+        raise ParameterError(
+            "algorithm", algorithm, f"must be one of {names}, or an object like MessagePassing('gamp')"
+        )
     if ridge == 0 and n > P and not minimum_norm:
         raise ParameterError(
             "ridge",

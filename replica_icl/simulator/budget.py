@@ -11,6 +11,7 @@ from replica_icl.simulator.algorithms import Algorithm, choose_algorithm, matrix
 from replica_icl.simulator.features import block_size
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.optimisers import CLOSED_FORM, Training
+from replica_icl.simulator.outside import Iteration, check_iteration
 from replica_icl.simulator.prompts import batch_size
 
 WEIGHT_ARRAYS = 6
@@ -42,7 +43,10 @@ def _batch_bytes(setting: Setting, law: PromptLaw) -> int:
 
 
 def realisation_bytes(
-    setting: Setting, algorithm: Algorithm | Training, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS
+    setting: Setting,
+    algorithm: Algorithm | Training | Iteration,
+    streaming: bool = False,
+    law: PromptLaw = GAUSSIAN_PROMPTS,
 ) -> int:
     """Estimated peak memory of one realisation."""
     matrices = _matrix_bytes(setting, algorithm)
@@ -52,9 +56,11 @@ def realisation_bytes(
     return matrices + sample_bytes(setting, streaming, law) + _FIXED_BYTES
 
 
-def _matrix_bytes(setting: Setting, algorithm: Algorithm | Training) -> int:
+def _matrix_bytes(setting: Setting, algorithm: Algorithm | Training | Iteration) -> int:
     """Bytes beside the prompts: of square matrices, and of weight matrices and their scores."""
     n, weights = setting.acting_weights, 8 * WEIGHT_ARRAYS * (setting.D + 1) ** 2
+    if isinstance(algorithm, Iteration):
+        return algorithm.matrix_bytes(setting) + _matrix_bytes(setting, "cg")
     if not isinstance(algorithm, Training):
         return matrix_bytes(setting.P, setting.D, algorithm, math.isfinite(setting.beta)) + weights
     if algorithm.optimiser in CLOSED_FORM:
@@ -82,12 +88,17 @@ def pass_seconds(setting: Setting, law: PromptLaw = GAUSSIAN_PROMPTS) -> float:
 
 
 def realisation_seconds(
-    setting: Setting, algorithm: Algorithm | Training, streaming: bool = False, law: PromptLaw = GAUSSIAN_PROMPTS
+    setting: Setting,
+    algorithm: Algorithm | Training | Iteration,
+    streaming: bool = False,
+    law: PromptLaw = GAUSSIAN_PROMPTS,
 ) -> float:
     """Estimated time of one realisation on one core, good to a factor of two or so."""
     draw = pass_seconds(setting, law)
     if isinstance(algorithm, Training):
         return draw + training_seconds(setting, algorithm)
+    if isinstance(algorithm, Iteration):
+        return draw + algorithm.seconds(setting)
     solve = solve_seconds(
         setting.P,
         setting.D,
@@ -128,15 +139,15 @@ def duration(seconds: float) -> str:
 
 def plan(
     setting: Setting,
-    algorithm: str | Training | None = None,
+    algorithm: str | Training | Iteration | None = None,
     streaming: bool | None = None,
     law: PromptLaw = GAUSSIAN_PROMPTS,
-) -> tuple[Algorithm | Training, bool]:
+) -> tuple[Algorithm | Training | Iteration, bool]:
     """Whether to stream the prompts, then the cheapest algorithm that fits into memory.
 
     Args:
         setting: the experiment.
-        algorithm: a name, how to train, or None to choose (`choose_algorithm`).
+        algorithm: a name, how to train or to iterate, or None to choose (`choose_algorithm`).
         streaming: None: if the features would take more than `FEATURES_SHARE` of the available memory.
         law: of the prompts, with its sampler.
 
@@ -148,9 +159,11 @@ def plan(
     """
     available = available_bytes()
     streamed = feature_bytes(setting) > FEATURES_SHARE * available if streaming is None else streaming
-    chosen: Algorithm | Training
+    chosen: Algorithm | Training | Iteration
     if isinstance(algorithm, Training):
         chosen = _check_training(setting, algorithm)
+    elif isinstance(algorithm, Iteration):
+        chosen = check_iteration(setting, algorithm)
     else:
         chosen = choose_algorithm(
             setting.P,
@@ -172,7 +185,7 @@ def plan(
     advice = ""
     if 2 * _batch_bytes(setting, law) > estimate:
         name, value, advice = "N", setting.N, "; prompts = sufficient needs no tokens"
-    how = chosen.optimiser if isinstance(chosen, Training) else chosen
+    how = chosen if isinstance(chosen, str) else chosen.optimiser if isinstance(chosen, Training) else chosen.name
     raise MemoryEstimateError(
         name,
         value,

@@ -30,6 +30,7 @@ from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, Law, PromptLaw
 from replica_icl.simulator.observables import Estimate
 from replica_icl.simulator.optimisers import OPTIMISERS, Training
 from replica_icl.simulator.outcomes import Job, run_jobs, stored_outcomes
+from replica_icl.simulator.outside import Iteration
 from replica_icl.simulator.realisation import fix_tasks
 from replica_icl.simulator.storage import Store
 from replica_icl.simulator.streams import tasks_digest
@@ -54,7 +55,7 @@ class Provenance:
         setting: the experiment, with K set when a task matrix was given.
         seed: of the random streams.
         realisations: how many.
-        algorithm: "dense", "dual" or "cg", the one used, or how the weights were trained.
+        algorithm: "dense", "dual" or "cg", the one used, or how the weights were trained or iterated.
         version: of the package.
         tasks_sha256: digest of a given task matrix, None when tasks were drawn.
         law: of the prompts, with the sampler that drew them.
@@ -64,7 +65,7 @@ class Provenance:
     setting: Setting
     seed: int
     realisations: int
-    algorithm: Algorithm | Training
+    algorithm: Algorithm | Training | Iteration
     version: str
     tasks_sha256: str | None
     law: PromptLaw
@@ -75,7 +76,7 @@ class Provenance:
         return {
             "setting": plain(self.setting),
             "seed": self.seed,
-            "algorithm": plain(self.algorithm),
+            "algorithm": plain(how.described() if isinstance(how := self.algorithm, Iteration) else how),
             "version": self.version,
             "tasks_sha256": self.tasks_sha256,
             "law": plain(self.law),
@@ -170,7 +171,7 @@ def _choose_workers(
     workers: int | None,
     setting: Setting,
     realisations: int,
-    algorithm: Algorithm | Training,
+    algorithm: Algorithm | Training | Iteration,
     streaming: bool = False,
     law: PromptLaw = GAUSSIAN_PROMPTS,
 ) -> int:
@@ -201,7 +202,7 @@ def simulate(
     realisations: int,
     seed: int = 0,
     workers: int | None = None,
-    algorithm: str | Training | None = None,
+    algorithm: str | Training | Iteration | None = None,
     progress: bool = False,
     tasks: ArrayLike | None = None,
     *,
@@ -228,7 +229,9 @@ def simulate(
         workers: processes; None: one per processor for a long job, else serial. Results do not depend on it.
         algorithm: "dense", "dual", "cg" (no matrix; not at finite beta) or None for the cheapest: the smaller
             matrix, or none where it is large and well conditioned or does not fit. A `Training`, or the name of an
-            optimiser for its defaults, trains instead, with weight decay 2 lambda_0; not at finite beta.
+            optimiser for its defaults, trains instead, with weight decay 2 lambda_0; not at finite beta. An `Iteration`
+            (e.g. `MessagePassing`) is run instead; beside its observables stand the relative `distance` of its weights
+            from the exact ground state and its `iterations`, and one that does not converge is a failed realisation.
         progress: report progress on a terminal, or in log lines of level INFO.
         tasks: (K, D) task matrix shared by all realisations; it fixes K. None: a new one per realisation.
         out: a folder where every realisation is stored as it is finished (`storage.py`); those that are there

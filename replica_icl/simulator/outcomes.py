@@ -18,6 +18,7 @@ from replica_icl.setting import Setting
 from replica_icl.simulator.algorithms import Algorithm
 from replica_icl.simulator.laws import PromptLaw
 from replica_icl.simulator.optimisers import Training
+from replica_icl.simulator.outside import Iteration
 from replica_icl.simulator.realisation import realise
 from replica_icl.simulator.storage import Store
 from replica_icl.simulator.training import Trajectory
@@ -37,7 +38,7 @@ class Job:
     setting: Setting
     seed: int
     index: int
-    algorithm: Algorithm | Training
+    algorithm: Algorithm | Training | Iteration
     tasks: Array | None
     law: PromptLaw
     streaming: bool
@@ -143,7 +144,8 @@ def run_jobs(
         more = f"; and {len(failures) - SHOWN} more" if len(failures) > SHOWN else ""
         rest = "; the others are finished" + ("" if store is None else f" and kept in {store.folder}")
         finished = {one.index: one.values for one in sorted(outcomes, key=_index) if one.failure is None}
-        raise RealisationError("; ".join(told) + more + rest, failures, finished)
+        counted = f"{len(failures)} of {total} realisations failed: "
+        raise RealisationError(counted + "; ".join(told) + more + rest, failures, finished)
     return outcomes
 
 

@@ -12,9 +12,11 @@ from replica_icl.setting import Setting
 from replica_icl.simulator.features import FeatureSource
 from replica_icl.simulator.gibbs import gibbs_errors, log_partition
 from replica_icl.simulator.ground_state import GroundState, ground_state
+from replica_icl.simulator.iterations import Iterated, iterate
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.observables import icl_error, idg_error, overlaps
 from replica_icl.simulator.optimisers import Training
+from replica_icl.simulator.outside import Iteration
 from replica_icl.simulator.prompts import check_tasks, draw_tasks
 from replica_icl.simulator.streaming import StreamedFeatures
 from replica_icl.simulator.streams import random_streams
@@ -44,12 +46,12 @@ class Realisation:
 
     Attributes:
         instance: the quenched disorder.
-        ground: its exact ground state, or where training ended and how it got there.
+        ground: its exact ground state, or where training or an iteration ended and how it got there.
         values: the observables by name (see `simulate`).
     """
 
     instance: Instance
-    ground: GroundState | Trajectory
+    ground: GroundState | Trajectory | Iterated
     values: dict[str, float]
 
 
@@ -94,7 +96,7 @@ def realise(
     setting: Setting,
     seed: int = 0,
     realisation: int = 0,
-    algorithm: str | Training | None = None,
+    algorithm: str | Training | Iteration | None = None,
     tasks: ArrayLike | None = None,
     law: PromptLaw = GAUSSIAN_PROMPTS,
     streaming: bool = False,
@@ -112,13 +114,16 @@ def realise(
         rng = random_streams(fixed, seed, realisation, given, law).training()
         trained = train(instance.features, setting.ridge, algorithm, N=setting.N, noise=setting.noise, law=law, rng=rng)
         return Realisation(instance, trained, observe(setting, instance, trained))
+    if isinstance(algorithm, Iteration):
+        reached = iterate(instance.features, setting.ridge, algorithm)
+        return Realisation(instance, reached, observe(setting, instance, reached))
     if algorithm is None and math.isfinite(setting.beta):
         algorithm = "dual" if setting.P < setting.acting_weights else "dense"
     ground = ground_state(instance.features, setting.ridge, algorithm=algorithm, minimum_norm=setting.minimum_norm)
     return Realisation(instance, ground, observe(setting, instance, ground))
 
 
-def observe(setting: Setting, instance: Instance, ground: GroundState | Trajectory) -> dict[str, float]:
+def observe(setting: Setting, instance: Instance, ground: GroundState | Trajectory | Iterated) -> dict[str, float]:
     """Every observable of a ground state, or of trained weights, by name, tested as trained: same N, noise and law.
 
     For fresh tasks the law of the training tasks is that of new ones, so e_idg is e_icl.
@@ -135,6 +140,8 @@ def observe(setting: Setting, instance: Instance, ground: GroundState | Trajecto
         "u": overlap.u,
         "contrast": overlap.contrast,
     }
+    if isinstance(ground, Iterated):
+        values |= {"distance": ground.distance, "iterations": float(ground.iterations)}
     if math.isfinite(setting.beta) and isinstance(ground, GroundState):
         errors = gibbs_errors(ground, setting.beta, N, noise, instance.law)
         values["e_gibbs"] = errors.test

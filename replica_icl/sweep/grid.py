@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 
 from replica_icl.errors import FileEntryError, ParameterError
+from replica_icl.meeting.message_passing import MessagePassing, algorithm_of
 from replica_icl.numeric.levels import LEVELS, Level, level_named
 from replica_icl.numeric.levels.points import point_of
 from replica_icl.options import OPTIONS, SIMULATION, TRAINERS, TRAINING, given
@@ -115,6 +116,7 @@ class SimulationPlan:
         realisations, seed, prompts, law, task_law, usage, sphere: as there.
         algorithm: a name, None for the cheapest exact one, or the name of an optimiser.
         training: options of the optimiser.
+        damping, max_iterations: of message passing.
     """
 
     realisations: int
@@ -126,6 +128,8 @@ class SimulationPlan:
     usage: str = "random"
     sphere: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)
+    damping: float | None = None
+    max_iterations: int | None = None
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -138,9 +142,15 @@ class SimulationPlan:
             raise ParameterError(first, self.training[first], f"needs an algorithm out of {', '.join(TRAINERS)}")
         self.how()
 
-    def how(self) -> str | Training | None:
-        """The algorithm as `simulate` takes it."""
-        return Training(self.algorithm, **self.training) if self.algorithm in TRAINERS else self.algorithm  # type: ignore[arg-type]
+    def how(self) -> str | Training | MessagePassing | None:
+        """The algorithm as `simulate` takes it.
+
+        Raises:
+            ParameterError: an option that the algorithm does not have.
+        """
+        own = {"damping": self.damping, "max_iterations": self.max_iterations}
+        chosen = algorithm_of({"algorithm": self.algorithm, **own})["algorithm"]
+        return Training(chosen, **self.training) if chosen in TRAINERS else chosen
 
     def options(self) -> dict[str, Any]:
         """Everything but the number of realisations, as keyword arguments of `simulate`."""

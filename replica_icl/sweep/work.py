@@ -16,8 +16,10 @@ import numpy as np
 from replica_icl.errors import ReplicaICLError, WorkerError
 from replica_icl.keys import code_version, digest, plain
 from replica_icl.lowering.loading import derivation_version
+from replica_icl.meeting.message_passing import algorithms_version
 from replica_icl.numeric.levels import level_named
 from replica_icl.numeric.solve import solve
+from replica_icl.options import OUTSIDE
 from replica_icl.parameters import RATIOS
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
@@ -43,9 +45,10 @@ def theory_version() -> str:
     return digest([code_version(*THEORY_CODE), derivation_version()], 16)
 
 
-def simulation_version() -> str:
-    """Of what computes a simulated number."""
-    return code_version(*SIMULATION_CODE)
+def simulation_version(algorithm: str | None = None) -> str:
+    """Of what computes a simulated number; message passing runs the derived denoiser of its prior."""
+    own = code_version(*SIMULATION_CODE)
+    return digest([own, algorithms_version()], 16) if algorithm in OUTSIDE else own
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def tasks_of(grid: Grid) -> Iterator[Task]:
                 described = {"kind": "theory", "level": level.name, "points": points, "options": options}
                 yield Task({**described, "code": code}, block)
     if grid.simulation is not None:
-        code, options = simulation_version(), plain(grid.simulation)
+        code, options = simulation_version(grid.simulation.algorithm), plain(grid.simulation)
         for i, setting in enumerate(grid.settings):
             yield Task({"kind": "simulation", "point": plain(setting), "options": options, "code": code}, (i,))
 
@@ -129,7 +132,7 @@ def compute(described: Description) -> dict[str, Any]:
     """
     values, version = {
         "theory": (_theory, theory_version),
-        "simulation": (_simulation, simulation_version),
+        "simulation": (_simulation, lambda: simulation_version(described["options"].get("algorithm"))),
     }[described["kind"]]
     if described["code"] != version():
         raise WorkerError("the process that computes a cell has another version of replica_icl than this one")

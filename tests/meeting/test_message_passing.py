@@ -124,7 +124,7 @@ def test_command_line(algorithm: str, capsys: pytest.CaptureFixture[str]) -> Non
         (("--algorithm", "dual", "--max-iterations", "5"), 2, "--max-iterations 5: must not be given without"),
         (("--algorithm", "gamp", "--damping", "1.5"), 2, "--damping 1.5: must be at least 0 and below 1"),
         (("--algorithm", "gamp", "--epochs", "5"), 2, "--epochs 5: must not be given without --algorithm gradient"),
-        (("--algorithm", "gamp", "--beta", "5"), 2, "--beta 5.0: must be inf with gamp"),
+        (("--algorithm", "gamp", "--beta", "5"), 2, "--beta 5: must be inf with gamp"),
     ],
 )
 def test_wrong_usage_and_failure_on_the_command_line(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from replica_icl.parameters import check_real
+from replica_icl.parameter import check_real
+from replica_icl.priors import refuse_penalties
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 
@@ -69,6 +70,7 @@ class LuUnits:
     @classmethod
     def of(cls, setting: Setting) -> LuUnits:
         """Our setting in their symbols."""
+        refuse_penalties(setting, "in the units of Lu et al.")
         return cls(setting.D, setting.N, setting.P, setting.K, setting.ridge * setting.D, setting.noise)
 
     def setting(self) -> Setting:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.parameters import Parameter, is_array
+from replica_icl.parameter import Parameter, is_array
 from replica_icl.priors import Prior
 
 OPTIONS: dict[str, Parameter] = {
@@ -38,7 +38,7 @@ OPTIONS: dict[str, Parameter] = {
 """Options of `solve`; None stands for an option that was not given. A question defined elsewhere may add its own."""
 
 
-EXACT = ("dense", "dual", "cg")
+EXACT = ("dense", "dual", "cg", "proximal")
 """Algorithms that find the ground state."""
 TRAINERS = ("gradient-flow", "gd", "sgd", "momentum", "adam", "adamw")
 """Algorithms that train towards it."""
@@ -51,8 +51,8 @@ SIMULATION: Mapping[str, Parameter] = {
         Parameter("realisations", "", "disorder realisations (default 20)", "integer", 1, metavar="R"),
         Parameter("seed", "", "seed of the random streams (default 0)", "integer", 0, metavar="S"),
         Parameter("workers", "", "processes; results do not depend on it (default: chosen)", "integer", 1),
-        Parameter("algorithm", "", "dense, dual or cg (default: the cheapest exact one), gamp or relaxed-bp (message "
-                  "passing), or an optimiser", "choice", choices=(*EXACT, *OUTSIDE, *TRAINERS)),
+        Parameter("algorithm", "", "dense, dual or cg (default: the cheapest exact one); proximal with --l1; message "
+                  "passing (gamp, relaxed-bp), or an optimiser", "choice", choices=(*EXACT, *OUTSIDE, *TRAINERS)),
         Parameter("prompts", "", "tokens (default) or sufficient (their exact statistics)", "choice",
                   choices=("tokens", "sufficient")),
         Parameter("law", "", "of tokens: gaussian (default), rademacher, uniform, student-t[:DOF], sparse[:DENSITY]",

@@ -2,7 +2,8 @@
 
 What theory and simulator share of a prior is this and nothing else; each finds its own half by the name. The sum runs
 over the D (D + 1) acting weights. The ridge of a `Setting` acts beside any prior, so that Laplace with a ridge is the
-elastic net.
+elastic net. The penalties of the package's own priors are fields of a `Setting`, zero where absent; options, keys of
+grid files, attributes of datasets and the documentation come from their declaration here.
 
 A prior of your own is a class like these that also states its potential, for w = |W| >= 0, even, convex, and r in each
 branch a polynomial of second degree at most:
@@ -19,12 +20,23 @@ branch a polynomial of second degree at most:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from replica_icl.errors import ParameterError
-from replica_icl.parameters import check_real, is_array
+from replica_icl.parameter import Parameter, check_real, is_array
+
+PENALTIES: Mapping[str, Parameter] = {
+    one.name: one
+    for one in (
+        Parameter(
+            "l1", r"\lambda_1", "Laplace prior: weight of sum |W_ij| in the energy; with a ridge the elastic net",
+            default=0.0, metavar="LAMBDA_1",
+        ),
+    )
+}  # fmt: skip
+"""The penalties beside the ridge, by name."""
 
 
 class Prior:
@@ -99,3 +111,62 @@ class Laplace(Prior):
     l1: Any
 
     name = "laplace"
+
+
+PRIORS: tuple[type[Prior], ...] = (Laplace,)
+"""The package's own priors beside the ridge."""
+
+
+def penalties_of(point: Any) -> dict[str, Any]:
+    """The penalties beside the ridge that a setting, or parameters by name, give; those that are zero are absent."""
+    values = {name: point.get(name, 0.0) if isinstance(point, Mapping) else getattr(point, name) for name in PENALTIES}
+    return {name: value for name, value in values.items() if _acts(value)}
+
+
+def _acts(value: Any) -> bool:
+    if not is_array(value):
+        return bool(value != 0)
+    import numpy as np
+
+    return bool(np.any(np.asarray(value) != 0))
+
+
+def prior_of(point: Any) -> Prior | None:
+    """The prior that the penalties of a setting make, None for the ridge alone.
+
+    Raises:
+        ParameterError: penalties that no prior has together, or one that is zero at points of a grid.
+    """
+    given = penalties_of(point)
+    if not given:
+        return None
+    for prior in PRIORS:
+        if set(prior.penalty_names()) == set(given):
+            return prior(**given)
+    name, *others = given
+    raise ParameterError(name, given[name], f"must not be given beside {others[0]}: no prior has both")
+
+
+def refuse_two_priors(setting: Any, options: Mapping[str, Any]) -> None:
+    """Refuse an option `prior` beside the penalties of a setting.
+
+    Raises:
+        ParameterError: naming the penalty.
+    """
+    if options.get("prior") is not None:
+        for name, value in penalties_of(setting).items():
+            raise ParameterError(name, value, "must be absent beside an option prior: a prior is stated once")
+
+
+def refuse_penalties(setting: Any, where: str) -> None:
+    """Refuse a setting with a penalty beside the ridge, which would not act.
+
+    Args:
+        where: in words, e.g. "at level given-tasks".
+
+    Raises:
+        ParameterError: naming the penalty.
+    """
+    for name, value in penalties_of(setting).items():
+        shown = "array" if is_array(value) else value
+        raise ParameterError(name, shown, f"must be absent {where}: it would not act, the ridge alone does")

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.parameters import RATIOS, SETTING, SIZES, STANDS_FOR, Broadcasting, is_array
+from replica_icl.parameter import is_array
+from replica_icl.parameters import RATIOS, SETTING, SIZES, STANDS_FOR, Broadcasting
+from replica_icl.priors import refuse_penalties
 from replica_icl.setting import Setting
 
 POWERS = {"alpha": 2, "nu": 1, "kappa": 1, "lam": -1, "beta_tilde": 2}
@@ -62,6 +64,7 @@ class Ratios(Broadcasting):
 
 def ratios(setting: Setting) -> Ratios:
     """alpha = P/D^2, nu = N/D, kappa = K/D, lam = lambda_0 D and beta_tilde = beta/D^2 of a setting or a grid."""
+    refuse_penalties(setting, "in ratios, which have none of this penalty")
     values: dict[str, Any] = {}
     D = setting.D.astype(float) if is_array(setting.D) else setting.D  # beyond 64-bit integers for large D
     for ratio, name in STANDS_FOR.items():

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.parameters import LARGEST_SIZE, SETTING, Broadcasting, check_integer, check_real, is_array
+from replica_icl.parameter import LARGEST_SIZE, check_integer, check_real, is_array
+from replica_icl.parameters import SETTING, Broadcasting
+from replica_icl.priors import PENALTIES, penalties_of, prior_of
 
 __all__ = ["LARGEST_SIZE", "Setting", "check_integer", "check_real", "one_setting", "single_settings"]
 
@@ -34,6 +36,7 @@ class Setting(Broadcasting):
         K: number of distinct pre-training tasks; None: every prompt has its own task.
         minimum_norm: at ridge 0 with P < D (D + 1) the ground state is not unique; True asks for the one of
             least norm (the limit of vanishing ridge).
+        l1: lambda_1, weight of sum |W_ij| over the acting weights in the energy (`priors.Laplace`); zero: absent.
 
     Raises:
         ParameterError: naming the field, its value and what is allowed.
@@ -47,6 +50,7 @@ class Setting(Broadcasting):
     beta: Any = math.inf
     K: Any = None
     minimum_norm: Any = False
+    l1: Any = 0.0
 
     _table = SETTING
 
@@ -81,6 +85,10 @@ class Setting(Broadcasting):
         columns = {name: [getattr(one, name) for one in settings] for name in SETTING}
         return cls(**{name: values for name, values in columns.items() if values[0] is not None})
 
+    def without_penalties(self) -> Setting:
+        """The same experiments under the ridge alone, where that is zero of least norm."""
+        return replace(self, **dict.fromkeys(PENALTIES, 0.0), minimum_norm=True) if penalties_of(self) else self
+
 
 def one_setting(given: Any) -> Setting:
     """A single setting as it is.
@@ -110,13 +118,19 @@ def _check_point(one: Setting) -> None:
     """What the numbers of one experiment must be to each other."""
     if one.K is not None and one.K > one.P:
         raise ParameterError("K", one.K, f"must be at most the number of prompts, P = {one.P}")
-    if one.ridge == 0 and one.P < one.acting_weights:
+    if prior_of(one) is not None:
+        if math.isfinite(one.beta):
+            name = next(iter(penalties_of(one)))
+            raise ParameterError("beta", one.beta, f"must be inf with {name}: this prior has its ground state")
+        if one.minimum_norm:
+            raise ParameterError("minimum_norm", True, "must not be given with a penalty: the optimum is unique")
+    elif one.ridge == 0 and one.P < one.acting_weights:
         if not one.minimum_norm:
             raise ParameterError(
                 "ridge",
                 one.ridge,
                 f"must be positive when P = {one.P} is below D (D + 1) = {one.acting_weights}: the ground "
-                "state is not unique (ask for the minimum-norm solution by name, or give a ridge)",
+                "state is not unique (ask for the minimum-norm solution by name, or give a ridge or another penalty)",
             )
         if math.isfinite(one.beta):
             raise ParameterError(
@@ -129,10 +143,12 @@ def _check_grid(grid: Setting) -> None:
     import numpy as np
 
     D, P, ridge, beta = (np.asarray(getattr(grid, name), dtype=float) for name in ("D", "P", "ridge", "beta"))
-    degenerate = (ridge == 0) & (P < D * (D + 1))
+    degenerate = (ridge == 0) & (P < D * (D + 1)) & (prior_of(grid) is None)
     wrong = degenerate & (~np.asarray(grid.minimum_norm) | np.isfinite(beta))
     if grid.K is not None:
         wrong = wrong | (np.asarray(grid.K) > P)
+    if prior_of(grid) is not None:
+        wrong = wrong | np.isfinite(beta) | np.asarray(grid.minimum_norm)
     if np.any(wrong):
         index = np.unravel_index(int(np.argmax(np.broadcast_to(wrong, grid.shape))), grid.shape)
         grid.point(*(int(i) for i in index))  # raises

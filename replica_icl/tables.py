@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from replica_icl.options import OPTIONS, SIMULATION
-from replica_icl.parameters import OBSERVABLES, PARTS, RATIOS, REQUIRED, SETTING, STANDS_FOR, Parameter
+from replica_icl.parameter import REQUIRED, Parameter
+from replica_icl.parameters import OBSERVABLES, PARTS, RATIOS, SETTING, STANDS_FOR
 
 RIDGE = (
     ("`ridge`, `--ridge`", "`Setting`, command line, grid files, datasets", "lambda_0 of the energy"),

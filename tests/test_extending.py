@@ -15,7 +15,7 @@ from replica_icl.numeric.levels import LEVELS, Level, level_of, register
 from replica_icl.numeric.levels.points import point_of
 from replica_icl.numeric.questions.registry import QUESTIONS
 from replica_icl.options import OPTIONS
-from replica_icl.parameters import Parameter
+from replica_icl.parameter import Parameter
 from replica_icl.simulator.laws import Law, PromptLaw
 from replica_icl.sweep.grid import grid_of
 from replica_icl.sweep.run import run_sweep

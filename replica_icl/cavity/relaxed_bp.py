@@ -19,7 +19,7 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from replica_icl.errors import ParameterError
-from replica_icl.parameters import check_integer, check_real
+from replica_icl.parameter import check_integer, check_real
 from replica_icl.simulator.hamiltonian import Hamiltonian
 from replica_icl.status import Status
 from replica_icl.threads import one_thread

@@ -11,7 +11,8 @@ from replica_icl import __version__
 from replica_icl.commands import run
 from replica_icl.exits import RENAMED
 from replica_icl.options import ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
-from replica_icl.parameters import RATIOS, SETTING, Parameter
+from replica_icl.parameter import Parameter
+from replica_icl.parameters import RATIOS, SETTING
 
 EXECUTORS = ("processes", "serial", "dask")
 

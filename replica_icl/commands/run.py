@@ -11,7 +11,9 @@ from typing import Any
 
 from replica_icl.errors import ParameterError
 from replica_icl.options import ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
-from replica_icl.parameters import OBSERVABLES, RATIOS, REQUIRED, SETTING, STANDS_FOR, Parameter
+from replica_icl.parameter import REQUIRED, Parameter
+from replica_icl.parameters import OBSERVABLES, RATIOS, SETTING, STANDS_FOR
+from replica_icl.priors import PENALTIES, penalties_of
 
 
 def parsed(args: argparse.Namespace, table: Mapping[str, Parameter]) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def known_from(args: argparse.Namespace, found: tuple[str, ...] = ()) -> dict[st
         if (other := getattr(args, STANDS_FOR[name], None)) is not None:
             advice = f"must not be given beside --{STANDS_FOR[name]} {other}: the same quantity twice"
             raise ParameterError(name, getattr(args, name), advice)
-    raw = [name for name in ("D", "N", "P", "K", "ridge", "beta") if getattr(args, name) is not None]
+    raw = [name for name in ("D", "N", "P", "K", "ridge", "beta", *PENALTIES) if getattr(args, name) is not None]
     if given_ratios and raw:
         first = given_ratios[0]
         advice = f"must not be mixed with --{raw[0]}: give ratios (--alpha --nu --lam) or raw numbers, not both"
@@ -64,10 +66,14 @@ def known_from(args: argparse.Namespace, found: tuple[str, ...] = ()) -> dict[st
     beside = "(the limit needs --alpha, --nu and --lam)" if given_ratios else (
         "(an experiment needs --D, --N, --P and --ridge)"
     )  # fmt: skip
+    asked, found = found, (*found, *("ridge",) * any(getattr(args, name) is not None for name in PENALTIES))
     for name, parameter in table.items():
         if parameter.default is REQUIRED and getattr(args, name) is None and name not in found:
             raise ParameterError(name, "(not given)", f"is required {beside}")
-    return parsed(args, table)
+    known = parsed(args, table)
+    if penalties_of(known) and "ridge" not in (*known, *asked):
+        known["ridge"] = 0.0
+    return known
 
 
 def _refuse_idle_minimum_norm(known: Mapping[str, Any]) -> None:
@@ -130,7 +136,7 @@ def _check_search(args: argparse.Namespace, options: Mapping[str, Any]) -> None:
     sought = options["sought"]
     if getattr(args, sought) is not None:
         raise ParameterError(sought, getattr(args, sought), f"must not be given with --for {sought}, which finds it")
-    for name in STANDS_FOR if sought in SETTING else ("D", "N", "P", "K", "ridge"):
+    for name in STANDS_FOR if sought in SETTING else ("D", "N", "P", "K", "ridge", *PENALTIES):
         if getattr(args, name, None) is not None:
             raise ParameterError("sought", sought, f"must not be mixed with --{name}: ratios or raw numbers, not both")
 
@@ -185,7 +191,7 @@ def validate(args: argparse.Namespace) -> int:
     from replica_icl.meeting import validation
 
     result = validation.validate(setting, level=args.level, **theory, **options, tasks=tasks)
-    allowance = f" plus a bias of {result.level.bias}/D" if result.level.bias else ""
+    allowance = f" plus a bias of {result.bias}/D" if result.bias else ""
     verdict = "agree" if result.agrees else "disagree"
     told = f"theory ({result.level.name}) and simulation {verdict}: |z| < {validation.Z_MAX:g}{allowance}"
     _emit(args, result.to_dict(), f"{result.table()}\n{told}")

@@ -18,7 +18,7 @@ from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.priors.finite_size import named
 from replica_icl.options import ITERATING, OUTSIDE
-from replica_icl.parameters import check_integer, check_real
+from replica_icl.parameter import check_integer, check_real
 from replica_icl.priors import Prior, Ridge
 from replica_icl.setting import Setting
 from replica_icl.simulator.features import FeatureSource

@@ -23,6 +23,7 @@ from replica_icl.numeric.limit import classify
 from replica_icl.numeric.next_order import next_order
 from replica_icl.numeric.saddle import Points, chunks, newton, saddle_point
 from replica_icl.numeric.solution import NextOrderStatus, Solution, Status, solution_of
+from replica_icl.priors import refuse_penalties
 from replica_icl.setting import Setting
 
 Array = NDArray[np.floating[Any]]
@@ -162,6 +163,7 @@ def solve_finite_size(
         ParameterError: for finite task diversity K, which is another ensemble.
     """
     for setting in settings:
+        refuse_penalties(setting, "in the theory of the ridge")
         if setting.K is not None:
             raise ParameterError("K", setting.K, "must be absent: this theory has fresh tasks, one per prompt")
     model = model or LINEAR_ATTENTION

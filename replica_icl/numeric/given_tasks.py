@@ -23,6 +23,7 @@ from replica_icl.numeric.task_diversity import solve_task_diversity
 from replica_icl.numeric.task_forms import TaskForms
 from replica_icl.numeric.task_matrix import check_shares, check_task_matrix, draw_task_set, equal_shares
 from replica_icl.numeric.task_saddle import TOLERANCE, Order, Response, TaskNodes, TaskSet
+from replica_icl.priors import refuse_penalties
 from replica_icl.ratios import ratios
 from replica_icl.setting import Setting, check_integer
 
@@ -106,6 +107,7 @@ def left_over(setting: Setting, tasks: Array) -> float:
 
 
 def _check_level(setting: Setting) -> None:
+    refuse_penalties(setting, "for a given set of tasks")
     if setting.ridge == 0:
         raise ParameterError("ridge", setting.ridge, "must be positive for a given set of tasks")
     if np.isfinite(setting.beta):

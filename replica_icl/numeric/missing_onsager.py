@@ -11,6 +11,7 @@ from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.solution import Solution
+from replica_icl.priors import refuse_penalties
 from replica_icl.setting import Setting
 
 
@@ -20,6 +21,7 @@ def effective_ridges(setting: Setting, model: Model | None = None) -> tuple[floa
     Raises:
         SolveError: if there is no fixed point (few prompts or a small ridge: the iteration diverges there, too).
     """
+    refuse_penalties(setting, "without the Onsager reaction")
     moments = (model or LINEAR_ATTENTION).missing_onsager.coupling_moments(
         NUMPY, D=float(setting.D), N=float(setting.N), P=float(setting.P), rho=setting.noise
     )

@@ -1,7 +1,8 @@
 """The algorithms that find a ground state, what each costs, and which one to take.
 
 dense: factor of the second moment, D(D+1) square. dual: factor of the kernel, P square. cg: no matrix, by
-preconditioned conjugate gradients. The first two also give the Boltzmann measure's determinants and traces.
+preconditioned conjugate gradients. proximal: under a penalty beside the ridge, by accelerated proximal gradient to a
+duality gap. The first two also give the Boltzmann measure's determinants and traces.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Literal, get_args
 from replica_icl.errors import ParameterError
 from replica_icl.simulator.optimisers import OPTIMISERS
 
-Algorithm = Literal["dense", "dual", "cg"]
+Algorithm = Literal["dense", "dual", "cg", "proximal"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+RIDGE_ALGORITHMS: tuple[Algorithm, ...] = ("dense", "dual", "cg")
+"""Under the ridge alone; under any other prior there is proximal gradient."""
 
 TOLERANCE = 1e-10
 """Relative residual of the normal equations to which conjugate gradients solve."""
@@ -21,6 +24,7 @@ TOLERANCE = 1e-10
 _FLOP_SECONDS = 1 / 2e10  # one core, double precision matrix products
 _THIN_FLOP_SECONDS = 1 / 1.3e10  # the same for products of blocks that are D wide
 _STEP_SECONDS = 1e-4  # interpreter, one iteration
+_PROXIMAL_STEPS = 400  # of order; tiny penalties take many more
 _CG_ADVANTAGE = 2.0  # a factorisation is exact to rounding: iterate only where that is this much faster
 
 
@@ -75,6 +79,8 @@ def solve_seconds(
         pass_seconds: of one more pass over the prompts, where they are drawn again.
     """
     n = D * (D + 1)
+    if algorithm == "proximal":
+        return _PROXIMAL_STEPS * (_STEP_SECONDS + _THIN_FLOP_SECONDS * 4 * P * n + pass_seconds)
     if algorithm == "cg":
         passes = 1 if P >= n else 4
         step = _STEP_SECONDS + _THIN_FLOP_SECONDS * 4 * P * n + passes * pass_seconds
@@ -95,6 +101,7 @@ def choose_algorithm(
     thermal: bool = False,
     pass_seconds: float = 0.0,
     memory: float = math.inf,
+    prior: str = "",
 ) -> Algorithm:
     """The algorithm that a solve will use: the one asked for, or the cheapest.
 
@@ -106,14 +113,19 @@ def choose_algorithm(
         minimum_norm: at ridge 0 with P < D(D+1), take the solution of least norm.
         algorithm: a name, or None to choose.
         memory: bytes that the matrices may take.
+        prior: name of a prior beside the ridge, "" without one.
 
     Raises:
-        ParameterError: unknown algorithm; at ridge 0 one whose matrix is singular, or a ground state that is
-            not unique without `minimum_norm`; conjugate gradients at finite beta.
+        ParameterError: unknown algorithm, or one that a prior does not have; at ridge 0 one whose matrix is
+            singular, or a ground state that is not unique without `minimum_norm`; conjugate gradients at finite beta.
     """
     n = D * (D + 1)
-    if algorithm is not None and algorithm not in ALGORITHMS:
-        names = ", ".join((*ALGORITHMS, *OPTIMISERS))
+    if prior:
+        if algorithm not in (None, "proximal"):
+            raise ParameterError("algorithm", algorithm, f"must be proximal under the {prior} prior")
+        return "proximal"
+    if algorithm is not None and algorithm not in RIDGE_ALGORITHMS:
+        names = ", ".join((*RIDGE_ALGORITHMS, *OPTIMISERS))
         raise ParameterError(
             "algorithm", algorithm, f"must be one of {names}, or an object like MessagePassing('gamp')"
         )
@@ -132,7 +144,7 @@ def choose_algorithm(
             "algorithm", algorithm, "must be dense or dual at finite beta: log Z and the Gibbs errors need a factor"
         )
     if algorithm is not None:
-        return next(known for known in ALGORITHMS if known == algorithm)
+        return next(known for known in RIDGE_ALGORITHMS if known == algorithm)
     factored: Algorithm = "dual" if n > P else "dense"
     if thermal:
         return factored
@@ -140,6 +152,6 @@ def choose_algorithm(
         return "cg"
     direct, iterated = (
         solve_seconds(P, D, one, ridge=ridge, scale=scale, pass_seconds=pass_seconds)
-        for one in (factored, ALGORITHMS[2])
+        for one in (factored, RIDGE_ALGORITHMS[2])
     )
     return "cg" if _CG_ADVANTAGE * iterated < direct else factored

@@ -6,10 +6,12 @@ import math
 import os
 
 from replica_icl.errors import MemoryEstimateError, ParameterError
+from replica_icl.priors import Prior, prior_of
 from replica_icl.setting import Setting
 from replica_icl.simulator.algorithms import Algorithm, choose_algorithm, matrix_bytes, solve_seconds
 from replica_icl.simulator.features import block_size
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
+from replica_icl.simulator.optima.registry import minimiser_of
 from replica_icl.simulator.optimisers import CLOSED_FORM, Training
 from replica_icl.simulator.outside import Iteration, check_iteration
 from replica_icl.simulator.prompts import batch_size
@@ -142,6 +144,7 @@ def plan(
     algorithm: str | Training | Iteration | None = None,
     streaming: bool | None = None,
     law: PromptLaw = GAUSSIAN_PROMPTS,
+    prior: Prior | None = None,
 ) -> tuple[Algorithm | Training | Iteration, bool]:
     """Whether to stream the prompts, then the cheapest algorithm that fits into memory.
 
@@ -150,9 +153,10 @@ def plan(
         algorithm: a name, how to train or to iterate, or None to choose (`choose_algorithm`).
         streaming: None: if the features would take more than `FEATURES_SHARE` of the available memory.
         law: of the prompts, with its sampler.
+        prior: of the weights, beside the ridge; by default that of the setting's penalties.
 
     Raises:
-        ParameterError: an algorithm that does not fit the setting.
+        ParameterError: an algorithm that does not fit the setting, or a prior without a minimiser.
         MemoryEstimateError: one realisation does not fit; it names the parameter that costs most (D: dense
             matrix, weights; P: kernel or prompts; N: one prompt's tokens), its value, the estimate and
             what is available.
@@ -160,9 +164,18 @@ def plan(
     available = available_bytes()
     streamed = feature_bytes(setting) > FEATURES_SHARE * available if streaming is None else streaming
     chosen: Algorithm | Training | Iteration
+    weights = prior or prior_of(setting)
+    if weights is not None:
+        minimiser_of(weights)
     if isinstance(algorithm, Training):
+        if weights is not None:
+            advice = f"must be proximal under the {weights.name} prior: training has a ridge alone"
+            raise ParameterError("algorithm", algorithm.optimiser, advice)
         chosen = _check_training(setting, algorithm)
     elif isinstance(algorithm, Iteration):
+        if weights is not None:
+            advice = f"must be proximal under the {weights.name} prior: message passing has a ridge alone here"
+            raise ParameterError("algorithm", algorithm.name, advice)
         chosen = check_iteration(setting, algorithm)
     else:
         chosen = choose_algorithm(
@@ -175,6 +188,7 @@ def plan(
             thermal=math.isfinite(setting.beta),
             pass_seconds=pass_seconds(setting, law) if streamed else 0.0,
             memory=available - sample_bytes(setting, streamed, law) - _FIXED_BYTES,
+            prior="" if weights is None else weights.name,
         )
     estimate = realisation_bytes(setting, chosen, streamed, law)
     if estimate <= available:

@@ -15,6 +15,7 @@ from replica_icl import __version__
 from replica_icl.answers import Answer, lines
 from replica_icl.errors import ParameterError
 from replica_icl.keys import plain
+from replica_icl.priors import Prior, refuse_two_priors
 from replica_icl.processes import may_spawn, processors
 from replica_icl.setting import Setting, check_integer, one_setting
 from replica_icl.simulator.algorithms import Algorithm
@@ -28,6 +29,7 @@ from replica_icl.simulator.budget import (
 )
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, Law, PromptLaw
 from replica_icl.simulator.observables import Estimate
+from replica_icl.simulator.optima.registry import minimiser_of
 from replica_icl.simulator.optimisers import OPTIMISERS, Training
 from replica_icl.simulator.outcomes import Job, run_jobs, stored_outcomes
 from replica_icl.simulator.outside import Iteration
@@ -60,6 +62,7 @@ class Provenance:
         tasks_sha256: digest of a given task matrix, None when tasks were drawn.
         law: of the prompts, with the sampler that drew them.
         streaming: whether the prompts were drawn again on every pass.
+        prior: of the weights, where it was given beside the setting.
     """
 
     setting: Setting
@@ -70,6 +73,7 @@ class Provenance:
     tasks_sha256: str | None
     law: PromptLaw
     streaming: bool
+    prior: Prior | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What decides the numbers, as JSON: everything but the number of realisations."""
@@ -81,6 +85,7 @@ class Provenance:
             "tasks_sha256": self.tasks_sha256,
             "law": plain(self.law),
             "streaming": self.streaming,
+            **({} if self.prior is None else {"prior": {"name": self.prior.name, **self.prior.penalties}}),
         }
 
 
@@ -213,12 +218,14 @@ def simulate(
     streaming: bool | None = None,
     usage: str = "random",
     sphere: bool = False,
+    prior: Prior | None = None,
 ) -> SimulatedEnsemble:
     """Simulate R independent realisations of the disorder, token by token, and solve each exactly, or train on it.
 
     Observables, at the context length and noise of the setting. Of the ground state: e_icl (new tasks),
     e_idg (w uniform over the training tasks; equal to e_icl for fresh tasks, K = None, whose law is that of
-    new tasks), train_error, m, q, u, contrast. At finite beta also e_gibbs (new tasks) and train_gibbs, the
+    new tasks), train_error, m, q, u, contrast; under a penalty beside the ridge also gap, the duality gap
+    of the exact optimum. At finite beta also e_gibbs (new tasks) and train_gibbs, the
     expected errors of a Boltzmann sample, and log_Z over the D(D+1) acting weights.
     Source: Li et al., arXiv:2408.02288.
 
@@ -249,6 +256,9 @@ def simulate(
         streaming: draw the prompts again on every pass instead of keeping them, for P beyond memory; the same
             result to rounding. None: if they would take more than half of the available memory.
 
+        prior: of the weights beside the ridge, one of your own whose minimiser is registered
+            (`optima.registry.register`); the package's own are penalties of the setting.
+
     Raises:
         ParameterError: bad input, before any work.
         MemoryEstimateError: one realisation does not fit in memory, before any work.
@@ -265,9 +275,16 @@ def simulate(
     if fixed.K is None and usage != "random":
         raise ParameterError("usage", usage, "must be random for fresh tasks, each of which is used once")
     how = next((Training(name) for name in OPTIMISERS if name == algorithm), algorithm)
-    chosen, streamed = plan(fixed, how, streaming, prompt_law)
+    if prior is not None:
+        refuse_two_priors(fixed, {"prior": prior})
+        if math.isfinite(fixed.beta):
+            raise ParameterError("beta", fixed.beta, "must be inf under a prior: its exact optimum has no temperature")
+    chosen, streamed = plan(fixed, how, streaming, prompt_law, prior)
+    minimiser = None if prior is None else minimiser_of(prior)
+    if prior is not None and workers is None:
+        workers = 1  # another process may not know the prior's file
     digest = None if given is None else tasks_digest(given)
-    provenance = Provenance(fixed, checked_seed, R, chosen, __version__, digest, prompt_law, streamed)
+    provenance = Provenance(fixed, checked_seed, R, chosen, __version__, digest, prompt_law, streamed, prior)
     processes = _choose_workers(workers, fixed, R, chosen, streamed, prompt_law)
     store = None if out is None else Store(as_path(out), provenance.to_dict())
     try:
@@ -275,7 +292,7 @@ def simulate(
         missing = R - len(finished)
         _announce(provenance, missing, processes)
         jobs = (
-            Job(fixed, checked_seed, index, chosen, given, prompt_law, streamed)
+            Job(fixed, checked_seed, index, chosen, given, prompt_law, streamed, prior, minimiser)
             for index in range(R)
             if index not in finished
         )

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from replica_icl.errors import SolveError
+from replica_icl.priors import Prior
 from replica_icl.processes import as_finished
 from replica_icl.setting import Setting
 from replica_icl.simulator.algorithms import Algorithm
 from replica_icl.simulator.laws import PromptLaw
+from replica_icl.simulator.optima.registry import Minimiser
 from replica_icl.simulator.optimisers import Training
 from replica_icl.simulator.outside import Iteration
 from replica_icl.simulator.realisation import realise
@@ -42,6 +44,8 @@ class Job:
     tasks: Array | None
     law: PromptLaw
     streaming: bool
+    prior: Prior | None = None
+    minimiser: Minimiser | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,9 @@ class Outcome:
 def run_job(job: Job) -> Outcome:
     """Realise one job; a failed solve becomes an outcome that says why."""
     try:
-        done = realise(job.setting, job.seed, job.index, job.algorithm, job.tasks, job.law, job.streaming)
+        done = realise(
+            job.setting, job.seed, job.index, job.algorithm, job.tasks, job.law, job.streaming, job.prior, job.minimiser
+        )
     except SolveError as error:
         return Outcome(job.index, {}, str(error))
     values = done.values

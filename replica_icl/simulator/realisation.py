@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from replica_icl.priors import Prior, prior_of
 from replica_icl.setting import Setting
 from replica_icl.simulator.features import FeatureSource
 from replica_icl.simulator.gibbs import gibbs_errors, log_partition
@@ -15,6 +16,8 @@ from replica_icl.simulator.ground_state import GroundState, ground_state
 from replica_icl.simulator.iterations import Iterated, iterate
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.observables import icl_error, idg_error, overlaps
+from replica_icl.simulator.optima.descent import Optimum
+from replica_icl.simulator.optima.registry import Minimiser, minimiser_of
 from replica_icl.simulator.optimisers import Training
 from replica_icl.simulator.outside import Iteration
 from replica_icl.simulator.prompts import check_tasks, draw_tasks
@@ -46,12 +49,12 @@ class Realisation:
 
     Attributes:
         instance: the quenched disorder.
-        ground: its exact ground state, or where training or an iteration ended and how it got there.
+        ground: its exact ground state or optimum, or where training or an iteration ended and how it got there.
         values: the observables by name (see `simulate`).
     """
 
     instance: Instance
-    ground: GroundState | Trajectory | Iterated
+    ground: GroundState | Optimum | Trajectory | Iterated
     values: dict[str, float]
 
 
@@ -100,8 +103,13 @@ def realise(
     tasks: ArrayLike | None = None,
     law: PromptLaw = GAUSSIAN_PROMPTS,
     streaming: bool = False,
+    prior: Prior | None = None,
+    minimiser: Minimiser | None = None,
 ) -> Realisation:
     """Draw, solve and score one realisation; arguments, observables and errors as in `simulate`.
+
+    Args:
+        minimiser: of the prior, by default the one that is registered.
 
     Without an algorithm, a finite beta takes a factorisation, which its observables need.
 
@@ -117,13 +125,20 @@ def realise(
     if isinstance(algorithm, Iteration):
         reached = iterate(instance.features, setting.ridge, algorithm)
         return Realisation(instance, reached, observe(setting, instance, reached))
+    weights = prior or prior_of(setting)
+    if weights is not None:
+        find = minimiser or minimiser_of(weights)
+        optimum = find(instance.features, ridge=setting.ridge, **weights.penalties)
+        return Realisation(instance, optimum, observe(setting, instance, optimum))
     if algorithm is None and math.isfinite(setting.beta):
         algorithm = "dual" if setting.P < setting.acting_weights else "dense"
     ground = ground_state(instance.features, setting.ridge, algorithm=algorithm, minimum_norm=setting.minimum_norm)
     return Realisation(instance, ground, observe(setting, instance, ground))
 
 
-def observe(setting: Setting, instance: Instance, ground: GroundState | Trajectory | Iterated) -> dict[str, float]:
+def observe(
+    setting: Setting, instance: Instance, ground: GroundState | Optimum | Trajectory | Iterated
+) -> dict[str, float]:
     """Every observable of a ground state, or of trained weights, by name, tested as trained: same N, noise and law.
 
     For fresh tasks the law of the training tasks is that of new ones, so e_idg is e_icl.
@@ -142,6 +157,8 @@ def observe(setting: Setting, instance: Instance, ground: GroundState | Trajecto
     }
     if isinstance(ground, Iterated):
         values |= {"distance": ground.distance, "iterations": float(ground.iterations)}
+    if isinstance(ground, Optimum):
+        values["gap"] = ground.gap
     if math.isfinite(setting.beta) and isinstance(ground, GroundState):
         errors = gibbs_errors(ground, setting.beta, N, noise, instance.law)
         values["e_gibbs"] = errors.test

@@ -41,7 +41,9 @@ from replica_icl.meeting.message_passing import MessagePassing, algorithm_of
 from replica_icl.numeric.levels import LEVELS, Level, level_named
 from replica_icl.numeric.levels.points import point_of
 from replica_icl.options import OPTIONS, SIMULATION, TRAINERS, TRAINING, given
-from replica_icl.parameters import PARAMETERS, RATIOS, SETTING, SIZES, STANDS_FOR, Parameter
+from replica_icl.parameter import Parameter
+from replica_icl.parameters import PARAMETERS, RATIOS, SETTING, SIZES, STANDS_FOR
+from replica_icl.priors import penalties_of
 from replica_icl.ratios import Ratios, raw_number
 from replica_icl.setting import Setting
 from replica_icl.simulator.budget import plan
@@ -267,7 +269,8 @@ def grid_point(values: Mapping[str, Any]) -> Point:
     """A setting, its ratios turned into the nearest integers where it has a D, or ratios without one."""
     table = SETTING if "D" in values else RATIOS
     stand_ins = {STANDS_FOR[name] for name in values if name in STANDS_FOR}
-    for name in ("N", "P", "ridge") if "D" in values else ("nu", "alpha", "lam"):
+    required = ("N", "P", *("ridge",) * (not penalties_of(values))) if "D" in values else ("nu", "alpha", "lam")
+    for name in required:
         if name not in values and name not in stand_ins:
             raise ParameterError(name, "(not given)", "is required (or the ratio that stands for it)")
     if "D" not in values:

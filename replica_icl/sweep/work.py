@@ -21,6 +21,7 @@ from replica_icl.numeric.levels import level_named
 from replica_icl.numeric.solve import solve
 from replica_icl.options import OUTSIDE
 from replica_icl.parameters import RATIOS
+from replica_icl.priors import penalties_of
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 from replica_icl.simulator.budget import plan, realisation_seconds
@@ -34,8 +35,8 @@ Description = dict[str, Any]
 BLOCK = 500
 """Points of a theory cell: enough for grids to be solved at once, few enough to lose little."""
 
-CHECKED = ("setting", "parameters", "options", "keys", "sweep/work")
-THEORY_CODE = ("lowering/loading", "lowering/model", "numeric", "ratios", "priors", *CHECKED)
+CHECKED = ("setting", "parameter", "parameters", "priors", "options", "keys", "sweep/work")
+THEORY_CODE = ("lowering/loading", "lowering/model", "numeric", "ratios", *CHECKED)
 SIMULATION_CODE = ("simulator", *CHECKED)
 """Parts of the package that decide what is in a cell: checks, solvers, simulator."""
 
@@ -112,12 +113,13 @@ def _blocks(points: tuple[Point, ...]) -> Iterator[tuple[int, ...]]:
         p = points[i]
         tasks = p.K if isinstance(p, Setting) else p.kappa
         sizes = (p.D, p.N) if isinstance(p, Setting) else (0, 0)
-        return (tasks is not None, p.minimum_norm, sizes, p.noise, i)
+        prior = tuple(penalties_of(p)) if isinstance(p, Setting) else ()
+        return ((tasks is not None, p.minimum_norm, prior), sizes, p.noise, i)
 
     order = sorted(range(len(points)), key=law)
     start = 0
     for at in range(1, len(order) + 1):
-        ends = at == len(order) or at - start == BLOCK or law(order[at])[:2] != law(order[start])[:2]
+        ends = at == len(order) or at - start == BLOCK or law(order[at])[0] != law(order[start])[0]
         if ends:
             yield tuple(order[start:at])
             start = at

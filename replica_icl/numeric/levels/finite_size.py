@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from replica_icl.errors import ParameterError
+from replica_icl.priors import prior_of, refuse_two_priors
 from replica_icl.setting import Setting
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class FiniteSize:
     def check(self, point: Any, options: dict[str, Any]) -> None:
         if not isinstance(point, Setting):
             raise ParameterError("level", self.name, "must be limit for ratios; other levels need raw numbers")
+        refuse_two_priors(point, options)
         if "prior" in options and any(math.isfinite(one.beta) for one in point.points()):
             raise ParameterError("beta", point.beta, "must be inf: under a prior the theory has the ground state")
         if point.K is not None:
@@ -42,6 +44,7 @@ class FiniteSize:
         from replica_icl.numeric.priors.finite_size import solve_finite_size_prior
 
         settings = list(point.points())
+        prior = prior or prior_of(Setting.stack(settings))
         if prior is None:
             found = solve_finite_size(settings, tolerance, model=model)
         else:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from replica_icl.errors import ParameterError
+from replica_icl.priors import refuse_penalties
 from replica_icl.setting import Setting
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class GivenTasks:
     def check(self, point: Any, options: dict[str, Any]) -> None:
         if not isinstance(point, Setting):
             raise ParameterError("level", self.name, "must be limit for ratios; other levels need raw numbers")
+        refuse_penalties(point, "at level given-tasks (--level finite-size or limit take it, with fresh tasks)")
         for one in point.points():
             if one.ridge == 0:
                 raise ParameterError("ridge", one.ridge, "must be positive for a given set of tasks")

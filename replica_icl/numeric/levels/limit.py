@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from replica_icl.errors import ParameterError
+from replica_icl.priors import prior_of, refuse_two_priors
 from replica_icl.setting import Setting
 
 if TYPE_CHECKING:
@@ -29,10 +30,12 @@ class Limit:
 
     def check(self, point: Any, options: dict[str, Any]) -> None:
         """Every setting and every ratio has a limit; under a prior that of fresh tasks in their ground state."""
-        if "prior" not in options:
+        prior = options.get("prior") or (prior_of(point) if isinstance(point, Setting) else None)
+        if prior is None:
             return
         if not isinstance(point, Setting):
             raise ParameterError("prior", options["prior"], "must be given with raw numbers: it has a scale in D")
+        refuse_two_priors(point, options)
         if point.K is not None:
             raise ParameterError("K", point.K, "must be absent: under a prior the theory has fresh tasks")
         if any(math.isfinite(one.beta) for one in point.points()):
@@ -43,11 +46,12 @@ class Limit:
         from replica_icl.numeric.task_diversity import solve_task_diversity
         from replica_icl.ratios import ratios
 
+        prior = prior or (prior_of(point) if isinstance(point, Setting) else None)
         if prior is not None:
             from replica_icl.numeric.priors.limit import solve_limit_prior, thermodynamic_penalties
 
             penalties = thermodynamic_penalties(prior, point.D, model)
-            return solve_limit_prior(ratios(point), type(prior), penalties, model=model).of(point)
+            return solve_limit_prior(ratios(point.without_penalties()), type(prior), penalties, model=model).of(point)
         sized = isinstance(point, Setting)
         at = ratios(point) if sized else point
         solver = solve_limit if at.kappa is None else solve_task_diversity

@@ -13,7 +13,7 @@ import numpy as np
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.averages.prompt_nodes import prompt_nodes
 from replica_icl.numeric.priors.finite_size import Halves, PriorPoints, check_ground_state, logs_of
-from replica_icl.parameters import check_integer
+from replica_icl.parameter import check_integer
 from replica_icl.priors import Prior
 from replica_icl.setting import Setting
 

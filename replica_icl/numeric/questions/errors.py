@@ -9,6 +9,7 @@ from typing import Any
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.levels import Level, level_of
 from replica_icl.numeric.levels.points import point_of
+from replica_icl.priors import refuse_penalties
 from replica_icl.setting import Setting
 
 CONTEXTS = ("test_N", "test_noise")
@@ -42,6 +43,8 @@ class Errors:
         contexts = {name: options.pop(name) for name in CONTEXTS if name in options}
         spread = options.pop("spread", False)
         level.check(point, options)
+        if spread and isinstance(point, Setting):
+            refuse_penalties(point, "with spread")
         if spread and "prior" in options:
             raise ParameterError("spread", True, "must not be given with a prior: it is derived for the ridge")
         if spread:

@@ -17,7 +17,8 @@ from replica_icl.numeric.levels import Level, level_of, refuse_idle_at
 from replica_icl.numeric.levels.points import known_of, point_of
 from replica_icl.numeric.questions.errors import CONTEXTS, FINITE, Errors
 from replica_icl.options import given
-from replica_icl.parameters import Broadcasting, check_real
+from replica_icl.parameter import check_real
+from replica_icl.parameters import Broadcasting
 
 if TYPE_CHECKING:
     from replica_icl.numeric.solution import Solution

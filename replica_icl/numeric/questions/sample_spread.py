@@ -23,6 +23,7 @@ from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.saddle import Points
 from replica_icl.numeric.sample_covariance import Covariance, responses
 from replica_icl.numeric.solution import Solution
+from replica_icl.priors import refuse_penalties
 from replica_icl.setting import Setting, single_settings
 
 Array = NDArray[np.floating[Any]]
@@ -50,6 +51,7 @@ def sample_spread(
     """
     settings = single_settings(settings)
     for setting in settings:
+        refuse_penalties(setting, "for the spread")
         if setting.ridge == 0 and setting.P < setting.acting_weights:
             raise ParameterError(
                 "ridge", 0.0, "must be positive below P = D (D + 1) to ask for the spread over samples"

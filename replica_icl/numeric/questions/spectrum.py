@@ -35,6 +35,7 @@ from replica_icl.numeric.averages.quadrature import Rule, trapezoid_chi_square
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.saddle import ELEMENTS
 from replica_icl.numeric.solution import Status
+from replica_icl.priors import refuse_penalties
 from replica_icl.setting import Setting, check_integer, check_real, one_setting
 
 Array = NDArray[np.floating[Any]]
@@ -211,6 +212,7 @@ def hessian_density(setting: Setting, x: ArrayLike, eta: float = 0.0, model: Mod
     distance = check_real("eta", eta)
     if points.ndim != 1 or not np.all((points > 0) & np.isfinite(points)):
         raise ParameterError("x", x, "must be positive finite numbers, in one dimension")
+    refuse_penalties(setting, "for the Hessian")
     model = model or LINEAR_ATTENTION
     P = setting.P
     z = points + 1j * distance

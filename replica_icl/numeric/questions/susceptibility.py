@@ -31,6 +31,7 @@ from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import prompt_nodes
 from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.solution import Status
+from replica_icl.priors import refuse_penalties
 from replica_icl.setting import Setting, single_settings
 
 Array = NDArray[np.floating[Any]]
@@ -72,6 +73,7 @@ def susceptibility(
     """
     settings = single_settings(settings)
     for setting in settings:
+        refuse_penalties(setting, "for the susceptibility")
         if setting.ridge == 0 and setting.P < setting.acting_weights:
             raise ParameterError("ridge", 0.0, "must be positive below P = D (D + 1): zero modes have no variance")
     model = model or LINEAR_ATTENTION

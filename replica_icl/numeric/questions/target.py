@@ -27,7 +27,9 @@ from replica_icl.errors import ParameterError
 from replica_icl.numeric.levels import Level, level_of
 from replica_icl.numeric.levels.points import known_of, point_of
 from replica_icl.numeric.questions.errors import Errors
-from replica_icl.parameters import LARGEST_SIZE, Broadcasting, check_real
+from replica_icl.parameter import LARGEST_SIZE, check_real
+from replica_icl.parameters import Broadcasting
+from replica_icl.priors import prior_of
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 
@@ -182,7 +184,7 @@ def level_of_search(known: Mapping[str, Any], name: str | None, sought: str) -> 
 
 def _sizes(one: Setting, sought: str, level: str, solved: Callable[[Any, float], Solution], tolerance: float) -> Axis:
     """The axis of P, N or K."""
-    unique = one.ridge > 0 or one.minimum_norm
+    unique = one.ridge > 0 or one.minimum_norm or prior_of(one) is not None
     dense = 1e3 * one.D
     if sought == "P":
         least, largest = max(one.K or 1, 1 if unique else one.acting_weights + 1), LARGEST_SIZE

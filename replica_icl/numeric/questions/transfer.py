@@ -10,7 +10,7 @@ from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.solution import Solution
-from replica_icl.parameters import check_integer, check_real
+from replica_icl.parameter import check_integer, check_real
 from replica_icl.setting import Setting
 
 

@@ -16,14 +16,19 @@ import sympy as sp
 from numpy.typing import NDArray
 
 from replica_icl.errors import ParameterError
+from replica_icl.meeting.validation import validate
 from replica_icl.numeric.priors.finite_size import solve_finite_size_prior
 from replica_icl.numeric.priors.limit import solve_limit_prior
 from replica_icl.numeric.solution import Solution, Status
+from replica_icl.numeric.solve import solve
 from replica_icl.priors import Prior
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
-from replica_icl.simulator.features import Features, draw_features
+from replica_icl.simulator.ensemble import simulate
+from replica_icl.simulator.features import Features, FeatureSource, draw_features
 from replica_icl.simulator.observables import icl_error, overlaps
+from replica_icl.simulator.optima.descent import Optimum
+from replica_icl.simulator.optima.registry import MINIMISERS, register
 from replica_icl.symbolic.action import WeightBlock
 from replica_icl.symbolic.conjugates import Fields, SeparableWeights, frozen_constraint
 
@@ -38,6 +43,8 @@ class Huber(Prior):
 
     l1: Any
     width: Any
+
+    name = "huber"
 
     @staticmethod
     def potential(w: Any, l1: Any, width: Any) -> Any:
@@ -172,6 +179,28 @@ def test_a_prior_that_is_not_separable_goes_through_the_same_protocol() -> None:
     assert disagreements(theory, measured(setting, row_map(0.01, 0.005), 40), 14, 1.0) == []
     without = solve_finite_size_prior([setting], Rows(1e-9)).point(0)
     assert disagreements(without, measured(setting, row_map(0.01, 0.005), 40), 14, 1.0) != []
+
+
+def test_a_prior_from_outside_is_simulated_and_validated() -> None:
+    """Its exact optimum is registered by the prior's name."""
+
+    def find(features: FeatureSource, *, ridge: float, l1: float, width: float) -> Optimum:
+        W = optimum(features.collect(), huber_map(l1, width))
+        return Optimum(W, features, energy=0.0, gap=0.0, iterations=0)
+
+    setting = Setting(D=8, N=24, P=60, ridge=0.0, noise=0.1, minimum_norm=True)
+    prior = Huber(0.02, 0.05)
+    with pytest.raises(ParameterError, match=r"prior = huber: must be one with a minimiser"):
+        simulate(setting, 2, prior=prior)
+    register("huber", find)
+    try:
+        checked = validate(setting, 30, prior=prior)
+        assert checked.agrees
+        assert checked.solution.e_icl == solve(setting, prior=prior).e_icl
+        with pytest.raises(ParameterError, match="no other prior has"):
+            register("laplace", find)
+    finally:
+        MINIMISERS.pop("huber")
 
 
 def test_penalties_without_a_scale_have_no_limit() -> None:

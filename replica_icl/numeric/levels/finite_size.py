@@ -44,7 +44,7 @@ class FiniteSize:
         from replica_icl.numeric.priors.finite_size import solve_finite_size_prior
 
         settings = list(point.points())
-        prior = prior or prior_of(Setting.stack(settings))
+        prior = prior or (prior_of(Setting.stack(settings)) if settings else None)
         if prior is None:
             found = solve_finite_size(settings, tolerance, model=model)
         else:

@@ -22,6 +22,7 @@ LOADING = ("lowering.loading", "lowering.model")
 """What of the lowering does not derive: numeric code imports these, and neither imports SymPy."""
 THEORY = (*DERIVING, *LOADING, "narration", "lowered", "numeric", "conventions", "ratios")
 GROUND = (
+    "parameter",
     "parameters",
     "setting",
     "priors",

@@ -20,7 +20,7 @@ from replica_icl.store import Held, read_sealed
 
 def model_version() -> str:
     """A hash over the source of everything that decides a simulated number."""
-    return code_version("simulator", "setting", "parameters", "options", "keys")
+    return code_version("simulator", "setting", "parameter", "parameters", "priors", "options", "keys")
 
 
 class Store(Held):

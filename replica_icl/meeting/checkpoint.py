@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica_icl.errors import ParameterError
-from replica_icl.parameters import check_real
+from replica_icl.parameter import check_real
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from replica_icl.answers import lines
 from replica_icl.errors import ParameterError, SolveError
 from replica_icl.numeric.solution import Solution
 from replica_icl.numeric.solve import solve
-from replica_icl.parameters import check_integer
+from replica_icl.parameter import check_integer
 from replica_icl.setting import Setting
 from replica_icl.simulator.attention import check_weights
 from replica_icl.simulator.ensemble import SimulatedEnsemble, simulate

@@ -6,7 +6,6 @@ observables, and a solved point gets what the next order adds, and an estimate o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
-from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.averages.prompt_nodes import STEEPER, factor_rules
-from replica_icl.numeric.corrections import USEFUL
+from replica_icl.numeric.corrections import CHECKED, USEFUL
 from replica_icl.numeric.solution import NextOrderStatus, Solution, Status, solution_of
+from replica_icl.numeric.task_check import JudgedTaskSet
 from replica_icl.numeric.task_diversity import solve_task_diversity
 from replica_icl.numeric.task_forms import TaskForms
 from replica_icl.numeric.task_matrix import check_shares, check_task_matrix, draw_task_set, equal_shares
-from replica_icl.numeric.task_saddle import TOLERANCE, Order, Response, TaskNodes, TaskSet
+from replica_icl.numeric.task_nodes import task_nodes
+from replica_icl.numeric.task_saddle import TOLERANCE, Order, Response, TaskSet
 from replica_icl.priors import refuse_penalties
 from replica_icl.ratios import ratios
 from replica_icl.setting import Setting, check_integer
@@ -36,8 +35,6 @@ direction of V is held by the ridge alone and its parts cancel in every average.
 ridge of 1e-8 rounding can leave 1e-3: such a point is reported as not converged."""
 STEEPEST = 1e12
 """Largest T D c~.V c~ at the mean prompt that nodes are made for."""
-CHECKED = 4
-"""Tasks whose prompt averages are taken by a second rule."""
 SLOPES = 1e-3
 """Relative accuracy of slopes and of the next order, or 100 times that of the observables where that is less."""
 ESTIMATED = ("e_icl", "e_idg", "train_error", "m", "q")
@@ -51,51 +48,19 @@ def task_set(
     tolerance: float = 1e-5,
     steepest: float = 10.0,
     model: Model | None = None,
-    check: bool = False,
-    only: Sequence[int] | None = None,
 ) -> TaskSet:
     """The equations of a task matrix, with nodes of the prompt law to a relative `tolerance`.
 
     Args:
         steepest: largest T D c~.V c~ that will be met at the mean prompt.
-        check: trapezoid rules for every factor, to judge the others by.
-        only: nodes for these tasks only.
     """
     matrix = check_task_matrix(tasks, setting)
     model = model or LINEAR_ATTENTION
-    decade = float(10.0 ** np.ceil(np.log10(max(STEEPER * steepest, 1.0))))
-    rules = factor_rules(model, setting.D, setting.N, setting.noise, tolerance, decade, gauss=not check)
-    names = [name for name in rules if name != "omega"]
-    grid = np.meshgrid(*(rules[name][0] for name in names), indexing="ij")
-    weights: Array = np.ones(1)
-    for name in names:
-        weights = np.multiply.outer(weights, rules[name][1]).ravel()
-    factors = {name: axis.ravel() for name, axis in zip(names, grid, strict=True)}
-    sizes = {"D": float(setting.D), "N": float(setting.N), "rho": setting.noise}
-    mean = model.given_tasks.scalars(NUMPY, **factors, omega=1.0, **sizes)
-    keep = _heavy(weights, (mean.T * (mean.p**2 + mean.x), mean.T * mean.l**2), 0.1 * tolerance, decade)
-    factors = {name: axis[keep][None, :] for name, axis in factors.items()}
-    omega = np.sum(matrix**2, axis=1, keepdims=True) / setting.D
-    scalars = model.given_tasks.scalars(NUMPY, **factors, omega=omega if only is None else omega[only], **sizes)
-    nodes = TaskNodes((scalars.T, scalars.p, scalars.x, scalars.l), weights[keep] / weights[keep].sum())
+    forms = TaskForms(matrix)
+    omega = np.sum(forms.scaled**2, axis=1, keepdims=True)
+    nodes = task_nodes(model, setting, omega, tolerance, steepest)
     usage = np.full(len(matrix), 1 / len(matrix)) if shares is None else check_shares(shares, len(matrix))
-    return TaskSet(setting, TaskForms(matrix), usage, nodes, model)
-
-
-def _heavy(weights: Array, norms: Sequence[Array], negligible: float, steepest: float) -> NDArray[np.intp]:
-    """Nodes that are left when those are dropped that together contribute at most `negligible` to any average.
-
-    In units of its mean z an integrand grows like z^2 to the right, and to the left like 1 / (1 + b z)^2, b anywhere
-    up to `steepest`.
-    """
-    share = np.zeros_like(weights)
-    for z in norms:
-        z = z / (weights @ z)
-        for slope in 10.0 ** np.arange(np.ceil(np.log10(steepest)) + 1):
-            contributions = weights * ((1 + z) / (1 + slope * z)) ** 2
-            np.maximum(share, contributions / contributions.sum(), out=share)
-    order = np.argsort(share)
-    return np.sort(order[np.cumsum(share[order]) > negligible])
+    return TaskSet(setting, forms, usage, nodes, model)
 
 
 def left_over(setting: Setting, tasks: Array) -> float:
@@ -122,12 +87,14 @@ class Solved:
         order: the saddle point.
         values: observables.
         response: how they answer to changes.
-        inaccuracy: largest relative change of an observable by another rule for the prompt averages.
+        judged: the same with averages by another rule, for the next order.
+        inaccuracy: largest relative change of an observable by that rule, and the accuracy of the latter.
     """
 
     order: Order
     values: dict[str, float]
     response: Response
+    judged: Response
     inaccuracy: float
 
 
@@ -136,8 +103,7 @@ def solve_saddle(
 ) -> Solved:
     """A start on few nodes, then nodes for the norms that matter there, and their check by an independent rule."""
     s = left_over(setting, matrix)
-    steepest = 1 / s
-    coarse = task_set(setting, matrix, shares, 1e-2, steepest, model)
+    coarse = task_set(setting, matrix, shares, 1e-2, 1 / s, model)
     y, _, found, _, _ = coarse.solve_fluctuations(coarse.start(s))
     rule = 3 * tolerance
     for _ in range(3):
@@ -146,56 +112,15 @@ def solve_saddle(
         order = equations.solve(y)
         slopes = max(tolerance, min(SLOPES, 100 * tolerance))
         response = task_set(setting, matrix, shares, slopes, steepest, model).response(order)
+        judged = JudgedTaskSet.of(equations, order, rule / 10, steepest)
         values = equations.observables(order)
-        off = _changes_by_check(response, rule / 10, steepest)
-        inaccuracy = max(abs(x / (values[name] or 1.0)) for name, x in off.items())
+        off = response.to_averages(**judged.changes(order))
+        inaccuracy = max(abs(x / (values[name] or 1.0)) for name, x in off.items()) + rule / 10
         if not inaccuracy > tolerance:
             break
         y, found, rule = order.y, order.averages, rule / 30
-    return Solved(order, values, response, inaccuracy)
-
-
-def _changes_by_check(response: Response, tolerance: float, steepest: float) -> dict[str, float]:
-    """Changes of the observables when a trapezoid rule takes the averages.
-
-    First order in the change of the averages, which are taken for tasks from the least to the most steep; a task that
-    is not among them has the relative changes of its neighbour.
-    """
-    equations, order = response.equations, response.at
-    chi = np.ravel(np.broadcast_to(order.averages.chi, (equations.forms.K, 1)))
-    ranked = np.argsort(chi, kind="stable")
-    chosen = ranked[np.unique(np.linspace(0, len(chi) - 1, CHECKED).round().astype(int))]
-    checked = task_set(
-        equations.setting, equations.forms.tasks, equations.shares, tolerance, steepest, equations.model, True, chosen
-    )
-    arguments = {
-        name: tuple(x[chosen] for x in value) if isinstance(value, tuple) else value
-        for name, value in equations.arguments(order.V, order.G, order.M).items()
-    }
-    arguments["omega"] = arguments["omega"][chosen]
-    functions = equations.model.given_tasks
-    averages = functions.averages(NUMPY, checked.nodes.average, v=arguments["v"], D=arguments["D"])
-    residuals = functions.residuals(NUMPY, checked.nodes.average, **arguments)
-    nearest = chosen[np.argmin(np.abs(np.log(chi[:, None] / chi[chosen])), axis=1)]
-    place = np.searchsorted(np.sort(chosen), nearest)
-    place = np.argsort(chosen, kind="stable")[place]
-
-    def changes(new: Sequence[Any], old: Sequence[Any]) -> list[Array]:
-        """What to add to values of all tasks."""
-        found = []
-        for x, y in zip(new, old, strict=True):
-            x, y = np.ravel(np.broadcast_to(x, (len(chosen), 1))), np.ravel(np.broadcast_to(y, (len(chi), 1)))
-            relative = x / np.where(y[chosen] == 0, 1.0, y[chosen]) - (y[chosen] != 0)
-            found.append(relative[place] * y)
-        return found
-
-    return response.to_averages(
-        a=changes(averages.a, order.averages.a),
-        b=changes(averages.b, order.averages.b),
-        c=changes(residuals.c, order.residuals.c),
-        error=changes([residuals.error], [order.residuals.error])[0],
-        training=changes([residuals.training], [order.residuals.training])[0],
-    )
+    by_judge = JudgedTaskSet.of(response.equations, order, slopes / 10, steepest).response(order)
+    return Solved(order, values, response, by_judge, inaccuracy)
 
 
 def solve_given_tasks(
@@ -222,7 +147,7 @@ def solve_given_tasks(
     with np.errstate(all="ignore"):
         solved = solve_saddle(setting, matrix, shares, tolerance, model)
         order = solved.order
-        added = solved.response.to_next_order()
+        added, judged = solved.response.to_next_order(), solved.judged.to_next_order()
     values: dict[str, Any] = solved.values
     added["contrast"] = contrast_change(values, added, setting.D)
     residual = max(order.residual, order.correction)
@@ -235,7 +160,9 @@ def solve_given_tasks(
     if not all(np.isfinite(x) for x in values.values()):
         status = Status.NON_FINITE
     errors = theory_error(values, added, setting.D)
-    known = next_order_status(values, added) if status == Status.CONVERGED else NextOrderStatus.NO_MEAN
+    known = (
+        next_order_status(values, added, judged, tolerance) if status == Status.CONVERGED else NextOrderStatus.NO_MEAN
+    )
     if known != NextOrderStatus.ADDED:
         added = dict.fromkeys(added, float("nan"))
     values |= {"next_order": added, "theory_error": errors, "next_order_status": known}
@@ -249,10 +176,20 @@ def contrast_change(values: dict[str, Any], added: dict[str, float], D: int) -> 
     return float(values["contrast"] * (added["m"] / values["m"] - moved / norm / 2)) if values["m"] else 0.0
 
 
-def next_order_status(values: dict[str, Any], added: dict[str, float]) -> NextOrderStatus:
-    """Whether what the next order adds is of use: no larger than the value, for each of ESTIMATED."""
-    if not all(np.isfinite(added[name]) for name in ESTIMATED):
+def next_order_status(
+    values: dict[str, Any], added: dict[str, float], judged: dict[str, float], tolerance: float
+) -> NextOrderStatus:
+    """Whether what the next order adds is accurate and of use: no larger than the value, for each of ESTIMATED.
+
+    Args:
+        judged: the same by another rule for the prompt averages.
+        tolerance: relative accuracy of the values.
+    """
+    if not all(np.isfinite(added[name]) and np.isfinite(judged[name]) for name in ESTIMATED):
         return NextOrderStatus.NO_MEAN
+    for name in ESTIMATED:
+        if abs(judged[name] - added[name]) > CHECKED * abs(added[name]) + tolerance * abs(values[name]):
+            return NextOrderStatus.INACCURATE
     small = all(abs(added[name]) <= USEFUL * abs(values[name]) for name in ESTIMATED)
     return NextOrderStatus.ADDED if small else NextOrderStatus.NO_USE
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replica_icl.lowering.model import Model
 from replica_icl.numeric.arithmetic import NUMPY
-from replica_icl.numeric.averages.groups import Groups, multiplied_out
-from replica_icl.numeric.averages.prompt_nodes import PromptNodes
 from replica_icl.numeric.task_fluctuations import Fluctuations, Local, Slopes
 from replica_icl.numeric.task_forms import TaskForms
+from replica_icl.numeric.task_nodes import TaskNodes
 from replica_icl.setting import Setting
 
 if TYPE_CHECKING:
@@ -34,24 +33,6 @@ TOLERANCE = 1e-10
 MAX_ITERATIONS = 60
 REFINEMENTS = 5
 """Largest number of evaluations of the linear equation for C."""
-PIECE = 2**13
-"""Numbers in one intermediate array of the prompt averages."""
-
-
-class TaskNodes(PromptNodes):
-    """Nodes of the prompt law given each of K tasks, scalars of shape (K, nodes) or (1, nodes)."""
-
-    def average(self, integrands: Callable[..., Groups]) -> tuple[Any, ...]:
-        """As for one prompt law, in pieces whose intermediate arrays fit the processor's cache."""
-        tasks = max(len(x) for x in self.scalars)
-        size = max(1, PIECE // tasks)
-        total: list[Any] = []
-        for start in range(0, self.weights.size, size):
-            part = slice(start, start + size)
-            groups = integrands(*(x[:, part] for x in self.scalars))
-            found = [value @ self.weights[part] for value in multiplied_out(groups)]
-            total = [a + b for a, b in zip(total, found, strict=True)] if total else found
-        return tuple(value[..., None] for value in total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +81,7 @@ class TaskSet:
     setting: Setting
     forms: TaskForms
     shares: Array
-    nodes: PromptNodes
+    nodes: TaskNodes
     model: Model
 
     @property
@@ -125,7 +106,11 @@ class TaskSet:
     def averages(self, V: Array) -> Averages:
         """The lowered `averages` at given V."""
         seen = self.forms.seen(self.forms.traces(V))
-        return self.model.given_tasks.averages(NUMPY, self.nodes.average, v=seen, D=float(self.setting.D))
+        return cast("Averages", self.taken(self.model.given_tasks.averages, v=seen, D=float(self.setting.D)))
+
+    def taken(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        """A lowered record of averages over the prompts of each task."""
+        return function(NUMPY, self.nodes.average, **arguments)
 
     def start(self, s: float) -> Array:
         """Coefficients where training leaves a share s of every residual."""
@@ -205,7 +190,7 @@ class TaskSet:
 
     def residuals(self, V: Array, G: Array, M: Array) -> Residuals:
         """The lowered `residuals` at given order parameters."""
-        return self.model.given_tasks.residuals(NUMPY, self.nodes.average, **self.arguments(V, G, M))
+        return cast("Residuals", self.taken(self.model.given_tasks.residuals, **self.arguments(V, G, M)))
 
     def observables(self, at: Order) -> dict[str, float]:
         """Observables of the mean weights at the saddle point."""
@@ -230,14 +215,15 @@ class TaskSet:
 
     def response(self, at: Order) -> Response:
         """How the observables answer to small changes around a saddle point."""
-        slopes = self.model.given_tasks.residual_slopes(NUMPY, self.nodes.average, **self.arguments(at.V, at.G, at.M))
-        return Response(self, at, slopes)
+        return Response(
+            self, at, self.taken(self.model.given_tasks.residual_slopes, **self.arguments(at.V, at.G, at.M))
+        )
 
     def fluctuation_slopes(self, at: Order) -> Slopes:
         """Slopes of the shared part of the next order at a saddle point."""
         given, K = self.arguments(at.V, at.G, at.M), self.forms.K
-        functions, average = self.model.given_tasks, self.nodes.average
-        out = functions.fluctuations(NUMPY, average, **given)
+        functions = self.model.given_tasks
+        out = self.taken(functions.fluctuations, **given)
         local = Local.of(out.own, K), Local.of(out.shared, K)
         found = Fluctuations(self.forms, self.setting.P * self.shares, (at.V, at.G, at.M), *local)
         found.overlaps_fluctuate()
@@ -245,8 +231,8 @@ class TaskSet:
         found.contexts_scatter()
         found.pairs_meet_twice()
         return found.slopes(
-            lambda own, shared: functions.fluctuation_slopes(
-                NUMPY, average, **given, own_weights=own, shared_weights=shared
+            lambda own, shared: self.taken(
+                functions.fluctuation_slopes, **given, own_weights=own, shared_weights=shared
             )
         )
 

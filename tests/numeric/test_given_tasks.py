@@ -11,13 +11,15 @@ from replica_icl.lowering.loading import derived
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model, derive_model
 from replica_icl.model.attention.merged import Attention, prediction
 from replica_icl.model.losses import squared
-from replica_icl.numeric import given_tasks as numeric
+from replica_icl.numeric import task_nodes
 from replica_icl.numeric import task_saddle as module
 from replica_icl.numeric.averages.prompt_nodes import factor_rules
 from replica_icl.numeric.averages.quadrature import Rule
-from replica_icl.numeric.given_tasks import average_over_tasks, solve_given_tasks, task_set
-from replica_icl.numeric.solution import Status
-from replica_icl.numeric.task_matrix import draw_task_set
+from replica_icl.numeric.given_tasks import average_over_tasks, solve_given_tasks, solve_saddle, task_set
+from replica_icl.numeric.solution import NextOrderStatus, Status
+from replica_icl.numeric.task_check import JudgedTaskSet
+from replica_icl.numeric.task_fluctuations import Slopes
+from replica_icl.numeric.task_matrix import check_task_matrix, draw_task_set
 from replica_icl.numeric.task_saddle import Order, TaskSet
 
 SETTING = Setting(D=8, N=12, P=60, K=5, ridge=0.02, noise=0.25)
@@ -154,9 +156,9 @@ def test_bad_shares_are_named(shares: np.ndarray) -> None:
 
 def test_averages_in_pieces_are_those_in_one(solved: tuple[TaskSet, Order], monkeypatch: pytest.MonkeyPatch) -> None:
     given, found = solved
-    monkeypatch.setattr(module, "PIECE", 500)
+    monkeypatch.setattr(task_nodes, "PIECE", 500)
     pieces = given.averages(found.V)
-    monkeypatch.setattr(module, "PIECE", 10**9)
+    monkeypatch.setattr(task_nodes, "PIECE", 10**9)
     whole = given.averages(found.V)
     pairs = [*zip(pieces.a, whole.a, strict=True), *zip(pieces.b, whole.b, strict=True)]
     pairs += [pair for rows in zip(pieces.slopes, whole.slopes, strict=True) for pair in zip(*rows, strict=True)]
@@ -229,11 +231,54 @@ def test_a_rule_that_its_check_contradicts_is_no_solution(
         found = factor_rules(*args, gauss=gauss, **options)
         return {**found, "T": (np.ones(1), np.ones(1))} if gauss else found
 
-    monkeypatch.setattr(numeric, "factor_rules", rules)
+    monkeypatch.setattr(task_nodes, "factor_rules", rules)
     found = solve_given_tasks(SETTING, draw_task_set(SETTING, 3)[0], tolerance=1e-3)
     assert found.residual < module.TOLERANCE
     assert found.status is Status.QUADRATURE
     assert np.isnan(found.e_icl)
+
+
+@pytest.mark.parametrize(
+    ("setting", "seed"),
+    [
+        (Setting(D=10, N=8, P=97, K=1, ridge=0.0461), 3),  # e_idg was off by more than the tolerance
+        (Setting(D=6, N=5, P=31, K=1, ridge=0.167), 3),
+        (Setting(D=20, N=3, P=60, K=5, ridge=1e-8), 0),
+        (Setting(D=14, N=20, P=60, K=1, ridge=2e-6, noise=0.25), 53),
+    ],
+)
+def test_values_are_as_accurate_as_the_tolerance_says(setting: Setting, seed: int) -> None:
+    """Beside a rule of its own: trapezoid sums for every factor, 30 times as far out and 100 times as fine."""
+    tasks, shares = draw_task_set(setting, seed)
+    found = solve_given_tasks(setting, tasks, shares)
+    assert found.status is Status.CONVERGED
+    with np.errstate(all="ignore"):
+        solved = solve_saddle(setting, check_task_matrix(tasks, setting), shares, 1e-5, None)
+    equations, steepest = solved.response.equations, 30 * float(np.max(solved.order.averages.chi))
+    given = equations.arguments(solved.order.V, solved.order.G, solved.order.M)
+    nodes = task_nodes.task_nodes(equations.model, setting, given["omega"], 1e-7, max(steepest, 1.0), check=True)
+    exact = replace(equations, nodes=nodes)
+    expected = exact.observables(exact.solve(solved.order.y))
+    for name in ("e_icl", "e_idg", "train_error", "m", "q", "u", "contrast"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
+
+
+def test_a_next_order_that_a_second_rule_contradicts_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, shares = draw_task_set(SETTING, 3)
+    found = solve_given_tasks(SETTING, tasks, shares, 1e-3)
+    assert found.next_order_status is NextOrderStatus.ADDED
+    judged = JudgedTaskSet.fluctuation_slopes
+
+    def other(self: JudgedTaskSet, at: Order) -> Slopes:
+        slopes = judged(self, at)
+        return replace(slopes, by_M=1.2 * slopes.by_M)
+
+    monkeypatch.setattr(JudgedTaskSet, "fluctuation_slopes", other)
+    without = solve_given_tasks(SETTING, tasks, shares, 1e-3)
+    assert without.status is Status.CONVERGED
+    assert without.next_order_status is NextOrderStatus.INACCURATE
+    assert np.isnan(without.next_order["m"])
+    assert without.with_next_order().e_icl == found.e_icl
 
 
 def test_draws_are_reproducible_and_have_a_spread() -> None:

@@ -48,17 +48,20 @@ def task_set(
     tolerance: float = 1e-5,
     steepest: float = 10.0,
     model: Model | None = None,
+    V: Array | None = None,
 ) -> TaskSet:
     """The equations of a task matrix, with nodes of the prompt law to a relative `tolerance`.
 
     Args:
         steepest: largest T D c~.V c~ that will be met at the mean prompt.
+        V: about the one that will be met; label noise gets nodes that are made for it.
     """
     matrix = check_task_matrix(tasks, setting)
     model = model or LINEAR_ATTENTION
     forms = TaskForms(matrix)
     omega = np.sum(forms.scaled**2, axis=1, keepdims=True)
-    nodes = task_nodes(model, setting, omega, tolerance, steepest)
+    seen = None if V is None else forms.seen(forms.traces(V))
+    nodes = task_nodes(model, setting, omega, tolerance, steepest, seen=seen)
     usage = np.full(len(matrix), 1 / len(matrix)) if shares is None else check_shares(shares, len(matrix))
     return TaskSet(setting, forms, usage, nodes, model)
 
@@ -105,20 +108,23 @@ def solve_saddle(
     s = left_over(setting, matrix)
     coarse = task_set(setting, matrix, shares, 1e-2, 1 / s, model)
     y, _, found, _, _ = coarse.solve_fluctuations(coarse.start(s))
-    rule = 3 * tolerance
-    for _ in range(3):
+    rule, near = 3 * tolerance, None
+    for attempt in range(3):
         steepest = min(max(1.0, float(np.max(found.chi))), STEEPEST)
-        equations = task_set(setting, matrix, shares, rule, steepest, model)
+        equations = task_set(setting, matrix, shares, rule, steepest, model, near)
         order = equations.solve(y)
         slopes = max(tolerance, min(SLOPES, 100 * tolerance))
-        response = task_set(setting, matrix, shares, slopes, steepest, model).response(order)
+        response = task_set(setting, matrix, shares, slopes, steepest, model, near).response(order)
         judged = JudgedTaskSet.of(equations, order, rule / 10, steepest)
         values = equations.observables(order)
         off = response.to_averages(**judged.changes(order))
         inaccuracy = max(abs(x / (values[name] or 1.0)) for name, x in off.items()) + rule / 10
         if not inaccuracy > tolerance:
             break
-        y, found, rule = order.y, order.averages, rule / 30
+        # Label noise gets its own rule first; where that is not all of it, every rule is finer.
+        y, found, near = order.y, order.averages, order.V
+        if attempt or not setting.noise:
+            rule /= 30
     by_judge = JudgedTaskSet.of(response.equations, order, slopes / 10, steepest).response(order)
     return Solved(order, values, response, by_judge, inaccuracy)
 

@@ -46,7 +46,10 @@ class JudgedTaskSet(TaskSet):
         chosen = np.sort(ranked[np.unique(np.linspace(0, K - 1, CHECKED).round().astype(int))])
         neighbour = np.argmin(np.abs(np.log(chi[:, None] / chi[chosen])), axis=1)
         given = equations.arguments(at.V, at.G, at.M)
-        judge = task_nodes(equations.model, equations.setting, given["omega"][chosen], tolerance, steepest, check=True)
+        seen = tuple(part[chosen] for part in given["v"])
+        judge = task_nodes(
+            equations.model, equations.setting, given["omega"][chosen], tolerance, steepest, check=True, seen=seen
+        )
         own = {field.name: getattr(equations, field.name) for field in fields(TaskSet)}
         return cls(**own, chosen=chosen, neighbour=neighbour, judge=judge)
 

@@ -30,7 +30,7 @@ _MINIMUM_NORM = Parameter(
 
 SETTING = _table(
     Parameter("D", "D", "token dimension", "integer", 2, LARGEST_SIZE, default=REQUIRED),
-    Parameter("N", "N", "context length: labelled tokens in a prompt", "integer", 2, LARGEST_SIZE, default=REQUIRED),
+    Parameter("N", "N", "context length: labelled tokens in a prompt", "integer", 1, LARGEST_SIZE, default=REQUIRED),
     Parameter("P", "P", "number of pre-training prompts", "integer", 1, LARGEST_SIZE, default=REQUIRED),
     Parameter(
         "ridge",

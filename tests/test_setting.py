@@ -19,7 +19,7 @@ NOT_REALS = [True, False, "1", None, 1j, np.True_, Decimal(1)]
 
 BAD = [
     *(("D", value, "integer of at least 2") for value in (1, 0, -4, np.int64(1), *NOT_INTEGERS)),
-    *(("N", value, "integer of at least 2") for value in (1, 0, -4, np.int64(1), *NOT_INTEGERS)),
+    *(("N", value, "integer of at least 1") for value in (0, -4, np.int64(0), *NOT_INTEGERS)),
     *(("P", value, "integer of at least 1") for value in (0, -4, np.int64(0), *NOT_INTEGERS)),
     *(("K", value, "integer of at least 1") for value in (0, -4, *NOT_INTEGERS) if value is not None),
     ("K", 21, "at most the number of prompts, P = 20"),
@@ -118,7 +118,7 @@ def test_grids_are_equal_and_hash_alike_if_their_numbers_do() -> None:
 @pytest.mark.parametrize(
     ("changes", "name", "value"),
     [
-        ({"N": [8, 1]}, "N", 1),
+        ({"N": [8, 0]}, "N", 0),
         ({"N": [8.0, 9.0]}, "N", "[8.0, 9.0]"),
         ({"ridge": [0.1, -0.1]}, "ridge", -0.1),
         ({"beta": [math.inf, math.nan]}, "beta", None),

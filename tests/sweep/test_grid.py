@@ -80,7 +80,7 @@ def test_ratios_become_the_nearest_integers_beside_D_and_stay_ratios_without_it(
         ),
         ({"fixed": without("N"), "swept": {"N": 5}, "theory": LIMIT}, "N", "list of numbers"),
         ({"fixed": {**FIXED, "N": [5]}, "theory": LIMIT}, "N", "one number"),
-        ({"fixed": {**FIXED, "N": 1}, "theory": LIMIT}, "N", "at least 2"),
+        ({"fixed": {**FIXED, "N": 0}, "theory": LIMIT}, "N", "at least 1"),
         ({"fixed": without("N"), "zipped": [{"N": [2, 3], "noise": [0.1]}], "theory": LIMIT}, "zipped", "same number"),
         ({"fixed": FIXED, "theory": {"levels": ["exact"]}}, "levels", "must be a list out of"),
         ({"fixed": FIXED, "theory": {"levels": []}}, "levels", "list out of"),
@@ -106,9 +106,9 @@ def test_bad_grids_are_refused_before_any_work(table: dict[str, object], name: s
 
 def test_a_bad_file_is_one_line_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = tmp_path / "grid.toml", tmp_path / "results.nc"
-    path.write_text('[fixed]\nD = 10\nN = 1\nP = 50\nridge = 0.1\n[theory]\nlevels = ["limit"]\n')
+    path.write_text('[fixed]\nD = 10\nN = 0\nP = 50\nridge = 0.1\n[theory]\nlevels = ["limit"]\n')
     assert main(["sweep", str(path), "--out", str(out)]) == 2
-    assert capsys.readouterr().err == (f"replica-icl sweep: error: {path}: N 1: must be an integer of at least 2\n")
+    assert capsys.readouterr().err == (f"replica-icl sweep: error: {path}: N 0: must be an integer of at least 1\n")
     path.write_text("[fixed\n")
     assert main(["sweep", str(path), "--out", str(out)]) == 2
     assert "readable TOML file" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def run(case: Case) -> str:
         speed = (iterated if case.algorithm == "cg" else direct) / (solved - drawn) / product_speed()
     return (
         f"{case.D:>5} {case.P:>7} {case.algorithm:>6} {solved - start:>9.3f} {drawn - start:>9.3f} {memory:>9.0f} "
-        f"{ground.iterations:>11} {ground.residual:>9.1e} {speed:>8.0%} {icl_error(ground.W, case.N):>14.10f}"
+        f"{ground.iterations:>11} {ground.residual:>9.1e} {speed:>8.0%} {icl_error(ground.W, case.N, D=case.D):>14.10f}"
     )
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 from typing import Any
 
-from replica_icl.sweep import work
+from replica_icl.sweep.work import compute as computed
 
 
 def compute(described: dict[str, Any]) -> dict[str, Any]:
@@ -12,4 +12,4 @@ def compute(described: dict[str, Any]) -> dict[str, Any]:
     point = described.get("point", {})
     if (point.get("N"), point.get("P")) == (9, 20):
         os.kill(os.getpid(), signal.SIGKILL)
-    return work.compute(described)
+    return computed(described)

@@ -120,7 +120,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> l
         calls.append(str(described["kind"]))
         return original(described)
 
-    monkeypatch.setattr("replica_icl.sweep.executors.compute", compute)
+    monkeypatch.setattr("replica_icl.sweep.work.compute", compute)
     return calls
 
 
@@ -384,10 +384,10 @@ def test_a_cell_whose_process_dies_takes_no_other_with_it(grid: Grid, tmp_path: 
     script = (
         "import os, signal, sys\n"
         "from replica_icl.errors import WorkerError\n"
-        "from replica_icl.sweep import executors, run\n"
+        "from replica_icl.sweep import run, work\n"
         "from replica_icl.sweep.grid import read_grid\n"
         "from tests.sweep.dying import compute\n"
-        "executors.compute = compute\n"
+        "work.compute = compute\n"
         "try:\n"
         "    run.run_sweep(read_grid(sys.argv[1]), sys.argv[2], workers=2)\n"
         "except WorkerError as error:\n"

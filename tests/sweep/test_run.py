@@ -166,7 +166,7 @@ def test_only_what_is_new_is_computed_and_nothing_old_is_taken_for_it(
     with monkeypatch.context() as patch:
         calls = counted(patch)
         patch.setattr(work, "derivation_version", lambda: "another derivation")
-        patch.setattr(work, "simulation_version", lambda: "another simulator")
+        patch.setattr(work, "simulation_version", lambda algorithm: "another simulator")
         run_sweep(grid, out, executor="serial")
     assert len(calls) == len(list(tasks_of(grid)))
 

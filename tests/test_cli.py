@@ -15,6 +15,7 @@ import pytest
 
 from replica_icl import __version__
 from replica_icl.cli import main
+from replica_icl.numeric.levels import LEVELS
 from replica_icl.numeric.solve import solve
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
@@ -499,6 +500,14 @@ except SystemExit as end:
     assert done.stdout.strip() == __version__ if arguments == ["--version"] else "usage: replica-icl" in done.stdout
 
 
+def test_the_help_says_what_each_level_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["solve", "--help"])
+    told = capsys.readouterr().out
+    for level in LEVELS.values():
+        assert f"{level.name:<12} {level.neglects.replace('`', '')}\n" in told
+
+
 def test_importing_the_package_imports_nothing_heavy(empty_directory: Path) -> None:
     code = f"import replica_icl; replica_icl.Setting(D=2, N=2, P=1, ridge=1.0); dir(replica_icl); {REPORT}"
     done = python(code, empty_directory)
@@ -510,6 +519,7 @@ def test_solving_needs_no_symbolic_algebra(empty_directory: Path) -> None:
     code = f"""
 import sys
 from replica_icl.cli import main
+from replica_icl.numeric.levels import LEVELS
 assert main(["solve", *{POINT!r}, "--json"]) == 0
 print("sympy" in sys.modules, "matplotlib" in sys.modules, file=sys.stderr)
 """
@@ -707,6 +717,7 @@ def test_wrong_usage_is_answered_before_anything_heavy_is_imported(arguments: li
     code = f"""
 import sys
 from replica_icl.cli import main
+from replica_icl.numeric.levels import LEVELS
 assert main({arguments!r}) == 2
 {REPORT}
 """

@@ -31,11 +31,17 @@ def parsed(args: argparse.Namespace, table: Mapping[str, Parameter]) -> dict[str
 
 
 def observables_told() -> str:
-    """The observables, one on a line, for the help."""
+    """What the levels leave out and the observables, one on a line, for the help."""
+    from replica_icl.numeric.levels import LEVELS
+
+    levels = [f"  {one.name:<12} {one.neglects.replace('`', '')}" for one in LEVELS.values()]
     each = [f"  {one.name:<12} {one.meaning}{f' ({one.exists})' * bool(one.exists)}" for one in OBSERVABLES.values()]
     head = [
         "What is printed under a plain name is the best value: at finite size the saddle point with its",
         "next order added, with both parts and an estimate of the theory's own error beside it.",
+        "",
+        "levels of theory leave out:",
+        *levels,
         "",
         "observables:",
     ]

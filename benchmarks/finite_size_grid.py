@@ -79,7 +79,12 @@ def by_solve(tolerance: float) -> Measurement:
     seconds = (time.perf_counter() - start) / len(solution.status)
     converged = float(np.mean(solution.converged))
     return Measurement(
-        seconds, peak_memory(), before, converged, converged, np.stack([solution.e_icl, solution.m], axis=1)
+        seconds,
+        peak_memory(),
+        before,
+        converged,
+        converged,
+        np.stack([solution.saddle["e_icl"], solution.saddle["m"]], axis=1),
     )
 
 

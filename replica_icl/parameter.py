@@ -162,3 +162,11 @@ def check_real(name: str, value: object, *, positive: bool = False, infinite: bo
         infinite: positive infinity is allowed.
     """
     return Parameter(name, "", "", positive=positive, infinite=infinite)._real(value)
+
+
+def check_fraction(name: str, value: object) -> float:
+    """Return `value` as a float in [0, 1), or raise `ParameterError` otherwise."""
+    number = check_real(name, value)
+    if number >= 1:
+        raise ParameterError(name, value, "must be at least 0 and below 1")
+    return number

@@ -20,8 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from replica_icl.errors import ParameterError
-from replica_icl.parameter import check_integer, check_real
+from replica_icl.parameter import check_fraction, check_integer, check_real
 from replica_icl.simulator.features import FeatureSource
 from replica_icl.status import Status
 from replica_icl.threads import one_thread
@@ -87,9 +86,7 @@ def message_passing(
     Raises:
         ParameterError: damping out of [0, 1), or another parameter out of range.
     """
-    kept = check_real("damping", damping)
-    if kept >= 1:
-        raise ParameterError("damping", damping, "must be below 1")
+    kept = check_fraction("damping", damping)
     check_real("tolerance", tolerance, positive=True)
     limit = check_integer("max_iterations", max_iterations, 1)
     with one_thread():

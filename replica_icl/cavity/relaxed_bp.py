@@ -18,8 +18,7 @@ import numpy as np
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from replica_icl.errors import ParameterError
-from replica_icl.parameter import check_integer, check_real
+from replica_icl.parameter import check_fraction, check_integer, check_real
 from replica_icl.simulator.hamiltonian import Hamiltonian
 from replica_icl.status import Status
 from replica_icl.threads import one_thread
@@ -73,9 +72,7 @@ def relaxed_belief_propagation(
         ParameterError: naming the parameter.
     """
     inverse = check_real("beta", beta, positive=True)
-    kept = check_real("damping", damping)
-    if kept >= 1:
-        raise ParameterError("damping", damping, "must be below 1")
+    kept = check_fraction("damping", damping)
     limit, accuracy = check_integer("max_iterations", max_iterations, 1), check_real("tolerance", tolerance)
     n = len(spins.h)
     mean, variance = np.zeros((2, n)) if rng is None else rng.standard_normal((2, n))

@@ -45,9 +45,7 @@ def read_weights(path: str | Path, D: int, names: Mapping[str, str] | None = Non
     Raises:
         ParameterError: a file, an array or a name that is not what it must be.
     """
-    factor = check_real("scale", scale)
-    if factor == 0:
-        raise ParameterError("scale", scale, "must be positive")
+    factor = check_real("scale", scale, positive=True)
     found = _arrays(Path(path))
     chosen = _roles(path, found, names)
     arrays = {role: _finite(path, name, found[name]) for role, name in chosen.items()}

@@ -18,7 +18,7 @@ from replica_icl.lowering.model import LINEAR_ATTENTION, Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.priors.finite_size import named
 from replica_icl.options import ITERATING, OUTSIDE
-from replica_icl.parameter import check_integer, check_real
+from replica_icl.parameter import check_fraction, check_integer
 from replica_icl.priors import Prior, Ridge
 from replica_icl.setting import Setting
 from replica_icl.simulator.features import FeatureSource
@@ -80,9 +80,7 @@ class MessagePassing:
         limit = (
             (gamp if on_prompts else relaxed_bp).MAX_ITERATIONS if self.max_iterations is None else self.max_iterations
         )
-        if not check_real("damping", damping) < 1:
-            raise ParameterError("damping", damping, "must be at least 0 and below 1")
-        object.__setattr__(self, "damping", float(damping))
+        object.__setattr__(self, "damping", check_fraction("damping", damping))
         object.__setattr__(self, "max_iterations", check_integer("max_iterations", limit, 1))
 
     def check(self, setting: Setting) -> None:

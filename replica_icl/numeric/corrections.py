@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,22 +46,36 @@ def corrections(
     """
     added = _at_temperature(settings, ridges, found)
     sizes = {name: np.abs(saddle[name]) for name in VALUES}
-    differences = np.array([np.abs(found[name] - judged[name]) for name in ESTIMATED])
-    allowed = np.array([CHECKED * np.abs(found[name]) + tolerance * sizes[name] for name in ESTIMATED])
-    largest = {name: np.maximum(np.abs(found[name]), np.abs(judged[name])) for name in ESTIMATED}
-    finite = np.isfinite(list(largest.values())).all(axis=0)
-    accurate = (differences <= allowed).all(axis=0)
+    estimated = {name: sizes[name] for name in ESTIMATED}
+    status = next_order_status(estimated, found, judged, tolerance)
+    kept = (status == NextOrderStatus.ADDED) | (status == NextOrderStatus.NO_USE)
     useful = {name: np.abs(change) <= USEFUL * sizes[name] for name, change in added.items()}
-    all_useful = np.all([useful[name] for name in ESTIMATED], axis=0)
     for name in added:  # the contrast is a ratio of its own; u, V and V_u go with q, and the last two may be zero
-        useful[name] = useful[name] | (all_useful if name != "contrast" else False) | (name in ("log_Z", "entropy"))
-    status = np.where(all_useful, NextOrderStatus.ADDED, NextOrderStatus.NO_USE)
-    status = np.where(accurate, status, NextOrderStatus.INACCURATE)
-    status = np.where(finite, status, NextOrderStatus.NO_MEAN)
-    kept = finite & accurate
+        with_all = (status == NextOrderStatus.ADDED) & (name != "contrast")
+        useful[name] = useful[name] | with_all | (name in ("log_Z", "entropy"))
     next_order = {f"next_{name}": np.where(kept & useful[name], change, np.nan) for name, change in added.items()}
-    errors = theory_error(settings[0].D, {name: sizes[name] for name in ESTIMATED}, largest)
+    largest = {name: np.maximum(np.abs(found[name]), np.abs(judged[name])) for name in ESTIMATED}
+    errors = theory_error(settings[0].D, estimated, largest)
     return next_order | {f"error_{name}": error for name, error in errors.items()} | {"next_order_status": status}
+
+
+def next_order_status(
+    sizes: Mapping[str, Any], found: Mapping[str, Any], judged: Mapping[str, Any], tolerance: float
+) -> Any:
+    """`NextOrderStatus` of each point.
+
+    Args:
+        sizes: absolute values of the observables that decide.
+        found, judged: what the next order adds to them, by two rules.
+        tolerance: relative accuracy of the values.
+    """
+    size, one, other = (np.array([of[name] for name in sizes]) for of in (sizes, found, judged))
+    finite = (np.isfinite(one) & np.isfinite(other)).all(axis=0)
+    accurate = (np.abs(one - other) <= CHECKED * np.abs(one) + tolerance * size).all(axis=0)
+    useful = (np.abs(one) <= USEFUL * size).all(axis=0)
+    status = np.where(useful, NextOrderStatus.ADDED, NextOrderStatus.NO_USE)
+    status = np.where(accurate, status, NextOrderStatus.INACCURATE)
+    return np.where(finite, status, NextOrderStatus.NO_MEAN)
 
 
 def _at_temperature(settings: Sequence[Setting], ridges: Array, found: dict[str, Array]) -> dict[str, Array]:
@@ -82,22 +96,22 @@ def _at_temperature(settings: Sequence[Setting], ridges: Array, found: dict[str,
     }
 
 
-def theory_error(D: int, sizes: dict[str, Array], corrections: dict[str, Array]) -> dict[str, Array]:
+def theory_error(D: int, sizes: Mapping[str, Any], corrections: Mapping[str, Any]) -> dict[str, Any]:
     """Estimate of what the saddle point neglects; an order of magnitude, not a bound.
 
     That is what the next order adds, and of the orders after it a relative kappa (kappa + 4/D): kappa is the relative
-    correction, the largest one for e_icl, m and q, which may each pass through zero, and 4/D stands for the last row,
-    which has D weights and not D^2, and for pairings that the next order leaves out. Infinite where the mean over
-    samples is.
+    correction, the largest one of all but the training error, as each may pass through zero, and 4/D stands for the
+    last row, which has D weights and not D^2, and for pairings that the next order leaves out. Infinite where the mean
+    over samples is.
 
     Args:
-        sizes, corrections: absolute values of ESTIMATED and of what the next order adds to them.
+        sizes, corrections: absolute values of the observables, train_error among them, and of what the next order adds.
     """
     relative = {}
     for name, size in sizes.items():
         first = np.where(np.isnan(corrections[name]), np.inf, corrections[name])
         relative[name] = np.where(size > 0, first / np.where(size > 0, size, 1.0), 0.0)
-    weights = np.max([relative[name] for name in ("e_icl", "m", "q")], axis=0)
+    weights = np.max([first for name, first in relative.items() if name != "train_error"], axis=0)
     errors = {}
     for name, first in relative.items():
         kappa = first if name == "train_error" else weights

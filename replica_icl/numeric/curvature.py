@@ -68,10 +68,10 @@ class Curvature:
         none = np.zeros(len(self.V))
         q, u, m, V, V_u = (np.asarray(pull.get(name, none)) for name in ("q", "u", "m", "V", "V_u"))
         # d/dq and d/du: V moves; d/dm: m follows; d/dV - d/dq and d/dV_u - d/du: q and u follow.
-        wider = -_solved(self.response, np.stack([q, u], axis=1) * self.V)
+        wider = -solved(self.response, np.stack([q, u], axis=1) * self.V)
         mean = -(np.sum(self.aligned * wider, axis=1) + m) / self.mean
         left = np.einsum("pij,pj->pi", self.widths, wider) + self.aligned * mean[:, None]
-        overlaps = -self.V * _solved(self.response, left + np.stack([V, V_u], axis=1) * self.V)
+        overlaps = -self.V * solved(self.response, left + np.stack([V, V_u], axis=1) * self.V)
         wider = wider * self.V
         return {"m": mean, "q": overlaps[:, 0], "V": wider[:, 0], "u": overlaps[:, 1], "V_u": wider[:, 1]}
 
@@ -81,7 +81,7 @@ def columns(values: Sequence[Any], count: int) -> Array:
     return np.concatenate([np.broadcast_to(value, (count, 1)) for value in values], axis=1)
 
 
-def _solved(systems: Array, right: Array) -> Array:
+def solved(systems: Array, right: Array) -> Array:
     """Solutions of 2 x 2 systems, shape (points, 2), by Cramer's rule."""
     (a, b), (c, d) = systems.transpose(1, 2, 0)
     x, y = right.T

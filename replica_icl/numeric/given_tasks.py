@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica_icl.errors import ParameterError
 from replica_icl.lowering.model import LINEAR_ATTENTION, Model
-from replica_icl.numeric.corrections import CHECKED, USEFUL
+from replica_icl.numeric.corrections import next_order_status, theory_error
 from replica_icl.numeric.solution import NextOrderStatus, Solution, Status, solution_of
 from replica_icl.numeric.task_check import JudgedTaskSet
 from replica_icl.numeric.task_diversity import solve_task_diversity
@@ -165,10 +165,11 @@ def solve_given_tasks(
         status = Status.INADMISSIBLE
     if not all(np.isfinite(x) for x in values.values()):
         status = Status.NON_FINITE
-    errors = theory_error(values, added, setting.D)
-    known = (
-        next_order_status(values, added, judged, tolerance) if status == Status.CONVERGED else NextOrderStatus.NO_MEAN
-    )
+    sizes, known = {name: abs(values[name]) for name in ESTIMATED}, NextOrderStatus.NO_MEAN
+    with np.errstate(all="ignore"):
+        errors = theory_error(setting.D, sizes, {name: abs(added[name]) for name in ESTIMATED})
+        if status == Status.CONVERGED:
+            known = NextOrderStatus(int(next_order_status(sizes, added, judged, tolerance)))
     if known != NextOrderStatus.ADDED:
         added = dict.fromkeys(added, float("nan"))
     values |= {"next_order": added, "theory_error": errors, "next_order_status": known}
@@ -180,40 +181,6 @@ def contrast_change(values: dict[str, Any], added: dict[str, float], D: int) -> 
     norm = D * values["q"] + values["u"]
     moved = D * added["q"] + added["u"]
     return float(values["contrast"] * (added["m"] / values["m"] - moved / norm / 2)) if values["m"] else 0.0
-
-
-def next_order_status(
-    values: dict[str, Any], added: dict[str, float], judged: dict[str, float], tolerance: float
-) -> NextOrderStatus:
-    """Whether what the next order adds is accurate and of use: no larger than the value, for each of ESTIMATED.
-
-    Args:
-        judged: the same by another rule for the prompt averages.
-        tolerance: relative accuracy of the values.
-    """
-    if not all(np.isfinite(added[name]) and np.isfinite(judged[name]) for name in ESTIMATED):
-        return NextOrderStatus.NO_MEAN
-    for name in ESTIMATED:
-        if abs(judged[name] - added[name]) > CHECKED * abs(added[name]) + tolerance * abs(values[name]):
-            return NextOrderStatus.INACCURATE
-    small = all(abs(added[name]) <= USEFUL * abs(values[name]) for name in ESTIMATED)
-    return NextOrderStatus.ADDED if small else NextOrderStatus.NO_USE
-
-
-def theory_error(values: dict[str, Any], added: dict[str, float], D: int) -> dict[str, float]:
-    """Estimate of what the saddle point neglects, for each of ESTIMATED; an order of magnitude, not a bound.
-
-    That is what the next order adds, and of the orders after it a relative kappa (kappa + 4/D): kappa is the relative
-    correction, the largest one for e_icl, e_idg, m and q, which may each pass through zero, and 4/D the relative
-    variance of the norms, at whose means pairs of prompts are met.
-    """
-    relative = {name: abs(added[name] / values[name]) if values[name] else 0.0 for name in ESTIMATED}
-    weights = max(relative[name] for name in ESTIMATED if name != "train_error")
-    errors = {}
-    for name, first in relative.items():
-        kappa = first if name == "train_error" else weights
-        errors[name] = abs(values[name]) * (first + kappa * (kappa + 4 / D))
-    return errors
 
 
 def average_over_tasks(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from replica_icl.lowering.model import Model
 from replica_icl.numeric.arithmetic import NUMPY
 from replica_icl.numeric.averages.prompt_nodes import PromptNodes
-from replica_icl.numeric.curvature import Curvature, columns
+from replica_icl.numeric.curvature import Curvature, columns, solved
 
 Array = NDArray[np.floating[Any]]
 
@@ -57,11 +57,11 @@ class Covariance:
         out = functions.sample_covariance(
             NUMPY, nodes.average, **arguments, **dict(zip(("first", "second"), directions, strict=True))
         )
-        (a, b), (c, d) = (columns(row, count).T for row in out.across)
-        (x, y), (z, w) = (columns(side, count).T for side in (out.first_across, out.second_across))
-        with np.errstate(all="ignore"):
-            # The overlaps across stay stationary.
-            stationary = (x * (d * z - b * w) + y * (a * w - c * z)) / (a * d - b * c)
+        across = np.stack([columns(row, count) for row in out.across], axis=1)
+        # The overlaps across stay stationary.
+        stationary = np.sum(
+            columns(out.first_across, count) * solved(across, columns(out.second_across, count)), axis=1
+        )
         value, slope, mixed = columns((out.value, out.slope, out.mixed), count).T
         return cls(value, slope, mixed - stationary)
 

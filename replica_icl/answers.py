@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from replica_icl.citations import References
 from replica_icl.errors import ParameterError
 from replica_icl.parameters import OBSERVABLES, PARAMETERS, PARTS, Broadcasting
 
@@ -32,6 +33,14 @@ class Answer:
     def columns(self) -> dict[str, Any]:
         """Every number of the answer by name, each of the shape of the parameters; observable_PART for its parts."""
         raise AttributeError("columns")
+
+    def rests_on(self) -> tuple[str, ...]:
+        """What it was made with, in the words of `citations.RESTS_ON`."""
+        raise AttributeError("rests_on")
+
+    def references(self) -> References:
+        """What to cite for it, with BibTeX, and the chapters that derive it."""
+        return References.of(self.rests_on())
 
     def _value(self, name: str) -> Any:
         raise AttributeError("_value")

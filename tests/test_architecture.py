@@ -29,6 +29,7 @@ GROUND = (
     "options",
     "status",
     "answers",
+    "citations",
     "errors",
     "keys",
     "store",
@@ -223,7 +224,18 @@ def _of_figures() -> tuple[str, ...]:
 
 
 FIGURES = _of_figures()
-WITHOUT_NUMBERS = {"errors", "parameters", "store", "threads", "processes", "__init__", "options", "answers", "status"}
+WITHOUT_NUMBERS = {
+    "errors",
+    "parameters",
+    "store",
+    "threads",
+    "processes",
+    "__init__",
+    "options",
+    "answers",
+    "citations",
+    "status",
+}
 """Ground level that decides no number of a result, only whether there is one."""
 
 

@@ -19,6 +19,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from replica_icl.citations import References
 from replica_icl.conventions import ratios_from_lu, ridge_from_li, ridge_from_weight_decay
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.missing_onsager import solve_without_reaction
@@ -79,6 +80,12 @@ class PublishedComparison:
     def z(self) -> float:
         """(published - theory) / uncertainty."""
         return (self.point.mean - self.theory) / self.uncertainty
+
+    def references(self) -> References:
+        """Where the number was published, and what its theory rests on."""
+        at = "given-tasks" if self.point.setting.K is not None else "finite-size"
+        series = ("relaxed-bp",) if self.point.series == "amp" else ("next-order",)
+        return References.of((self.point.figure, "model", "replicas", at, *series))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain object for JSON."""

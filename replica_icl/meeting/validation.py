@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from replica_icl.citations import References
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.levels import Level, level_of
 from replica_icl.numeric.levels.points import known_of
@@ -88,6 +89,10 @@ class Validation:
     def agrees(self) -> bool:
         """True if every observable does."""
         return all(row.agrees for row in self.rows)
+
+    def references(self) -> References:
+        """What to cite for both sides."""
+        return References.of((*self.solution.rests_on(), *self.ensemble.rests_on()))
 
     def table(self) -> str:
         """Text table: observable, theory, simulation, standard error, z."""

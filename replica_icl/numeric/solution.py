@@ -12,12 +12,16 @@ import numpy as np
 from replica_icl.answers import Answer, lines, shown
 from replica_icl.errors import ParameterError, SolveError
 from replica_icl.parameters import OBSERVABLES, Broadcasting
+from replica_icl.priors import Prior, penalties_of
+from replica_icl.setting import Setting
 from replica_icl.status import NextOrderStatus, Status
 
 __all__ = ["NextOrderStatus", "Solution", "Status", "solution_of"]
 
 LEVEL_PARTS = ("next_order", "theory_error")
 """Parts of a value that a solver may give beside it."""
+KEPT = ("level", "draws", "parameters", "prior")
+"""Attributes that a grid has once, not at every point."""
 NOWHERE = Broadcasting()
 """Stands for the parameters until a level says whose solution it is."""
 
@@ -43,6 +47,7 @@ class Solution(Answer):
         draws: task sets that the values are means over, 0 where none were drawn.
         parameters: the `Setting` or `Ratios`.
         saddle: observable -> value at the saddle point.
+        prior: of the weights, where it was given beside the setting.
     """
 
     level: str
@@ -57,6 +62,7 @@ class Solution(Answer):
     parameters: Broadcasting = field(default=NOWHERE)
     at_saddle: Mapping[str, Any] | None = None
     next_order_status: Any = None
+    prior: Prior | None = None
 
     @property
     def saddle(self) -> Mapping[str, Any]:
@@ -74,6 +80,21 @@ class Solution(Answer):
 
     def _value(self, name: str) -> Any:
         return self.values[name]
+
+    def rests_on(self) -> tuple[str, ...]:
+        """The level, the parts of its values, and what the parameters add."""
+        penalties = (penalties_of(self.parameters) if isinstance(self.parameters, Setting) else {}) | (
+            {} if self.prior is None else self.prior.penalties
+        )
+        return (
+            *("model", "replicas", self.level),
+            *("next-order",) * (self.next_order is not None),
+            *("spread",) * (self.spread is not None and not self.draws),
+            *(name for name in ("K", "kappa") if getattr(self.parameters, name, None) is not None),
+            *("kappa",) * (self.level == "limit" and getattr(self.parameters, "K", None) is not None),
+            *("beta",) * ("e_gibbs" in self.values),
+            *penalties,
+        )
 
     def observables(self) -> dict[str, Any]:
         """The best values, by name."""
@@ -183,7 +204,7 @@ class Solution(Answer):
                 return {name: shaped(x) for name, x in value.items()}
             return value.reshape(parameters.shape) if getattr(value, "ndim", 0) else value
 
-        names = [name for name in self.__dataclass_fields__ if name not in ("level", "draws", "parameters")]
+        names = [name for name in self.__dataclass_fields__ if name not in KEPT]
         return replace(self, parameters=parameters, **{name: shaped(getattr(self, name)) for name in names})
 
     def point(self, *index: int) -> Solution:
@@ -201,13 +222,12 @@ class Solution(Answer):
                 return {name: at(x) for name, x in value.items()}
             return None if value is None else np.asarray(value)[index].item()
 
-        kept = {"level", "status", "parameters", "draws"}
-        values = {name: at(getattr(self, name)) for name in self.__dataclass_fields__ if name not in kept}
+        values = {name: at(getattr(self, name)) for name in self.__dataclass_fields__ if name not in (*KEPT, "status")}
         here = self.parameters if self.parameters is NOWHERE else self.parameters.point(*index)
         status = Status(int(np.asarray(self.status)[index]))
         if self.next_order_status is not None:
             values["next_order_status"] = NextOrderStatus(values["next_order_status"])
-        return Solution(level=self.level, status=status, parameters=here, draws=self.draws, **values)
+        return Solution(level=self.level, status=status, parameters=here, draws=self.draws, prior=self.prior, **values)
 
     def or_raise(self) -> Solution:
         """This solution if every point converged.
@@ -271,10 +291,10 @@ class Solution(Answer):
                 return {name: joined([one.get(name) for one in values]) for name in values[0]}
             return None if any(x is None for x in values) else np.array(values).reshape(shape)
 
-        names = [name for name in cls.__dataclass_fields__ if name not in ("level", "draws", "parameters")]
+        names = [name for name in cls.__dataclass_fields__ if name not in KEPT]
         columns = {name: joined([getattr(one, name) for one in points]) for name in names}
         columns["status"] = columns["status"].astype(np.int8)
-        return cls(level=first.level, draws=first.draws, parameters=parameters, **columns)
+        return cls(level=first.level, draws=first.draws, parameters=parameters, prior=first.prior, **columns)
 
 
 def _shown_part(value: Any, sign: str) -> str:

@@ -15,7 +15,7 @@ from replica_icl import __version__
 from replica_icl.answers import Answer, lines
 from replica_icl.errors import ParameterError
 from replica_icl.keys import plain
-from replica_icl.priors import Prior, refuse_two_priors
+from replica_icl.priors import Prior, penalties_of, refuse_two_priors
 from replica_icl.processes import may_spawn, processors
 from replica_icl.setting import Setting, check_integer, one_setting
 from replica_icl.simulator.algorithms import Algorithm
@@ -111,6 +111,14 @@ class SimulatedEnsemble(Answer):
     def names(self) -> tuple[str, ...]:
         """The observables that are there."""
         return tuple(self.values)
+
+    def rests_on(self) -> tuple[str, ...]:
+        """The model, the algorithm, how tasks were drawn, and the prior."""
+        made, law = self.provenance, self.provenance.law
+        how = made.algorithm
+        how = how.optimiser if isinstance(how, Training) else how.name if isinstance(how, Iteration) else how
+        prior = penalties_of(made.setting) | ({} if made.prior is None else made.prior.penalties)
+        return ("model", how, *("sphere",) * (law.sphere and law.usage == "equal"), *prior)
 
     def _value(self, name: str) -> Estimate:
         return Estimate.of(self.values[name])

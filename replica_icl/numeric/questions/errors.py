@@ -49,7 +49,7 @@ class Errors:
             raise ParameterError("spread", True, "must not be given with a prior: it is derived for the ridge")
         if spread:
             _check_spread(point)
-        solution = level.solve(point, model=model, **options).with_next_order()
+        solution = replace(level.solve(point, model=model, **options).with_next_order(), prior=options.get("prior"))
         if contexts:
             from replica_icl.numeric.questions.transfer import transfer_error
 

@@ -115,8 +115,8 @@ class SimulatedEnsemble(Answer):
     def rests_on(self) -> tuple[str, ...]:
         """The model, the algorithm, how tasks were drawn, and the prior."""
         made, law = self.provenance, self.provenance.law
-        how = made.algorithm
-        how = how.optimiser if isinstance(how, Training) else how.name if isinstance(how, Iteration) else how
+        by = made.algorithm
+        how = by if isinstance(by, str) else by.optimiser if isinstance(by, Training) else by.name
         prior = penalties_of(made.setting) | ({} if made.prior is None else made.prior.penalties)
         return ("model", how, *("sphere",) * (law.sphere and law.usage == "equal"), *prior)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -13,27 +14,30 @@ from replica_icl.theory import THEORIES
 
 
 def _imports(path: Path, package: Path) -> Iterator[Path]:
-    """Files of the package that a file of it imports, anywhere in it; of a package, what is named in it.
-
-    What is imported for the hints alone decides no expression.
-    """
+    """Files of the package that a file of it imports, anywhere in it; of a package, what is named in it."""
     root = package.name
-    for node in _run(ast.parse(path.read_bytes())):
-        names: list[str] = []
+    for name in _imported_names(path.read_bytes()):
+        first, *rest = name.split(".")
+        if first != root:
+            continue
+        for length in range(len(rest), -1, -1):  # the longest part of the name that is a module
+            place = package.joinpath(*rest[:length])
+            found = [f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()]
+            if found:
+                yield found[0]
+                break
+
+
+@cache
+def _imported_names(source: bytes) -> tuple[str, ...]:
+    """Dotted names that a module imports, anywhere in it; what is imported for hints alone decides no expression."""
+    names: list[str] = []
+    for node in _run(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        for name in names:
-            first, *rest = name.split(".")
-            if first != root:
-                continue
-            for length in range(len(rest), -1, -1):  # the longest part of the name that is a module
-                place = package.joinpath(*rest[:length])
-                found = [f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()]
-                if found:
-                    yield found[0]
-                    break
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(names)
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:

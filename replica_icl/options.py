@@ -44,6 +44,8 @@ TRAINERS = ("gradient-flow", "gd", "sgd", "momentum", "adam", "adamw")
 """Algorithms that train towards it."""
 OUTSIDE = ("gamp", "relaxed-bp")
 """Message passing towards it, which the simulator knows nothing of."""
+UNDER_PRIORS = ("proximal", "gamp")
+"""Those of them all that there are under a prior beside the ridge."""
 
 SIMULATION: Mapping[str, Parameter] = {
     one.name: one
@@ -52,7 +54,8 @@ SIMULATION: Mapping[str, Parameter] = {
         Parameter("seed", "", "seed of the random streams (default 0)", "integer", 0, metavar="S"),
         Parameter("workers", "", "processes; results do not depend on it (default: chosen)", "integer", 1),
         Parameter("algorithm", "", "dense, dual or cg (default: the cheapest exact one); proximal with --l1; message "
-                  "passing (gamp, relaxed-bp), or an optimiser", "choice", choices=(*EXACT, *OUTSIDE, *TRAINERS)),
+                  "passing (gamp, also with --l1; relaxed-bp), or an optimiser", "choice",
+                  choices=(*EXACT, *OUTSIDE, *TRAINERS)),
         Parameter("prompts", "", "tokens (default) or sufficient (their exact statistics)", "choice",
                   choices=("tokens", "sufficient")),
         Parameter("law", "", "of tokens: gaussian (default), rademacher, uniform, student-t[:DOF], sparse[:DENSITY]",
@@ -67,8 +70,8 @@ SIMULATION: Mapping[str, Parameter] = {
         Parameter("batch", "", "prompts in a mini-batch (default: all)", "integer", 1),
         Parameter("initial_scale", "", "standard deviation of the initial weights (default 0)", metavar="S"),
         Parameter("inner", "", "inner dimension of separate W_Q and W_K (default: merged)", "integer", 1),
-        Parameter("damping", "", "share of the old messages that is kept (default 0 for gamp, 0.9 for relaxed-bp)",
-                  metavar="THETA"),
+        Parameter("damping", "", "share of the old messages that is kept (default 0 for gamp, 0.2 with --l1; 0.9 for "
+                  "relaxed-bp)", metavar="THETA"),
         Parameter("max_iterations", "", "default 1000 for gamp, 100 for relaxed-bp", "integer", 1),
     )
 }  # fmt: skip

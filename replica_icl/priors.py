@@ -49,6 +49,9 @@ class Prior:
         entropic: of a prior from outside that is not separable, its entropic part (`symbolic.action.EntropicPart`, of
             which the ground state and the curvature are used), from weight blocks, their fields, P and lambda_0 as
             symbols, and penalties.
+        denoiser: of a prior that is not separable, what message passing needs of it: from numbers g, shape (D+1, D),
+            A, shape (D+1, 1), P, lambda_0 and penalties to argmin A |W|^2 / 2 - g.W + P (r(W) + lambda_0 |W|^2 / 2)
+            and its diagonal response dW_ij/dg_ij.
 
     Raises:
         ParameterError: a penalty that is not positive.
@@ -57,6 +60,7 @@ class Prior:
     name: ClassVar[str] = ""
     potential: ClassVar[Callable[..., Any] | None] = None
     entropic: ClassVar[Callable[..., Any] | None] = None
+    denoiser: ClassVar[Callable[..., Any] | None] = None
 
     def __post_init__(self) -> None:
         for name in self.penalty_names():
@@ -71,6 +75,11 @@ class Prior:
     def states_itself(cls) -> bool:
         """Whether the class holds its own theory, i.e. comes from outside the package."""
         return cls.potential is not None or cls.entropic is not None
+
+    @property
+    def shown(self) -> str:
+        """What messages call it: its name, or that of its class."""
+        return self.name or type(self).__name__
 
     @property
     def penalties(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from replica_icl.threads import one_thread
 Array = NDArray[np.float64]
 
 TOLERANCE = 1e-9
-"""Largest undamped change of the weights in one iteration, relative to the weights, that counts as converged."""
+"""Largest undamped change of weights and residuals in one iteration that counts as converged (`Messages.change`)."""
 MAX_ITERATIONS = 1000
 WINDOW = 10
 """Iterations between two looks at whether the changes still fall."""
@@ -51,7 +51,8 @@ class Messages:
         W: shape (D+1, D+1), first index context side; the last column, which never acts, is zero.
         response: dW/dg of each acting weight, shape (D+1, D): P/beta times it is the weight's posterior variance.
         status: converged, max iterations, or non-finite.
-        change: relative undamped change of the weights in the last iteration.
+        change: in the last iteration, undamped: of the weights relative to them, or of the residuals relative to the
+            targets, whichever is larger.
         iterations: two thin products each.
         damping: share of the old messages that was kept in the end.
     """
@@ -112,7 +113,7 @@ class _Prompts:
         query, context, corner = (np.concatenate(parts) for parts in zip(*norms, strict=True))
         return cls(features, query, context, corner)
 
-    def spread(self, V: float, V_u: float) -> Array:
+    def variance(self, V: float, V_u: float) -> Array:
         """tau of each prompt."""
         return self.query * (self.context * V + self.corner * V_u)
 
@@ -148,19 +149,21 @@ def _run(
     share, smallest, window_least, window_before, since = most, np.inf, np.inf, np.inf, 0
     sigma, response = state.sigma, np.zeros((D + 1, D))
     change, status, first = np.inf, Status.MAX_ITERATIONS, True
+    targets = max(float(np.linalg.norm(features.target)), 1e-300)
     iteration = 0
     while iteration < limit:
         iteration += 1
-        tau = prompts.spread(state.V, state.V_u)
+        tau = prompts.variance(state.V, state.V_u)
         own = (features.target - features.apply(state.sigma) + tau * state.residual) / (1 + tau)
         residual = own if first else state.residual + share * (own - state.residual)
+        moved = 0.0 if first else float(np.linalg.norm(own - state.residual)) / targets
         first = False
         stiffness = prompts.stiffness(tau)
         field = stiffness * state.sigma + features.apply_transpose(residual)
         sigma, response = denoiser(field, stiffness, P)
         size = float(np.linalg.norm(sigma - state.sigma))
         norm = float(np.linalg.norm(sigma))
-        change = size / norm if norm > 0 else size
+        change = max(size / norm if norm > 0 else size, moved)
         if not np.isfinite(size):
             status = Status.NON_FINITE
             break

@@ -11,6 +11,7 @@ import math
 from typing import Literal, get_args
 
 from replica_icl.errors import ParameterError
+from replica_icl.options import UNDER_PRIORS
 from replica_icl.simulator.optimisers import OPTIMISERS
 
 Algorithm = Literal["dense", "dual", "cg", "proximal"]
@@ -122,7 +123,7 @@ def choose_algorithm(
     n = D * (D + 1)
     if prior:
         if algorithm not in (None, "proximal"):
-            raise ParameterError("algorithm", algorithm, f"must be proximal under the {prior} prior")
+            raise ParameterError("algorithm", algorithm, f"must be {' or '.join(UNDER_PRIORS)} under the {prior} prior")
         return "proximal"
     if algorithm is not None and algorithm not in RIDGE_ALGORITHMS:
         names = ", ".join((*RIDGE_ALGORITHMS, *OPTIMISERS))

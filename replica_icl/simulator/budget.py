@@ -6,6 +6,7 @@ import math
 import os
 
 from replica_icl.errors import MemoryEstimateError, ParameterError
+from replica_icl.options import UNDER_PRIORS
 from replica_icl.priors import Prior, prior_of
 from replica_icl.setting import Setting
 from replica_icl.simulator.algorithms import Algorithm, choose_algorithm, matrix_bytes, solve_seconds
@@ -165,18 +166,15 @@ def plan(
     streamed = feature_bytes(setting) > FEATURES_SHARE * available if streaming is None else streaming
     chosen: Algorithm | Training | Iteration
     weights = prior or prior_of(setting)
-    if weights is not None:
+    if weights is not None and not isinstance(algorithm, Iteration):
         minimiser_of(weights)
     if isinstance(algorithm, Training):
         if weights is not None:
-            advice = f"must be proximal under the {weights.name} prior: training has a ridge alone"
+            advice = f"must be {' or '.join(UNDER_PRIORS)} under the {weights.shown} prior: training has a ridge alone"
             raise ParameterError("algorithm", algorithm.optimiser, advice)
         chosen = _check_training(setting, algorithm)
     elif isinstance(algorithm, Iteration):
-        if weights is not None:
-            advice = f"must be proximal under the {weights.name} prior: message passing has a ridge alone here"
-            raise ParameterError("algorithm", algorithm.name, advice)
-        chosen = check_iteration(setting, algorithm)
+        chosen = check_iteration(setting, algorithm, weights)
     else:
         chosen = choose_algorithm(
             setting.P,
@@ -188,7 +186,7 @@ def plan(
             thermal=math.isfinite(setting.beta),
             pass_seconds=pass_seconds(setting, law) if streamed else 0.0,
             memory=available - sample_bytes(setting, streamed, law) - _FIXED_BYTES,
-            prior="" if weights is None else weights.name,
+            prior="" if weights is None else weights.shown,
         )
     estimate = realisation_bytes(setting, chosen, streamed, law)
     if estimate <= available:

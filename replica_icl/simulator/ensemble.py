@@ -29,7 +29,7 @@ from replica_icl.simulator.budget import (
 )
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, Law, PromptLaw
 from replica_icl.simulator.observables import Estimate
-from replica_icl.simulator.optima.registry import minimiser_of
+from replica_icl.simulator.optima.registry import registered
 from replica_icl.simulator.optimisers import OPTIMISERS, Training
 from replica_icl.simulator.outcomes import Job, run_jobs, stored_outcomes
 from replica_icl.simulator.outside import Iteration
@@ -245,8 +245,9 @@ def simulate(
         algorithm: "dense", "dual", "cg" (no matrix; not at finite beta) or None for the cheapest: the smaller
             matrix, or none where it is large and well conditioned or does not fit. A `Training`, or the name of an
             optimiser for its defaults, trains instead, with weight decay 2 lambda_0; not at finite beta. An `Iteration`
-            (e.g. `MessagePassing`) is run instead; beside its observables stand the relative `distance` of its weights
-            from the exact ground state and its `iterations`, and one that does not converge is a failed realisation.
+            (e.g. `MessagePassing`) is run instead; beside its observables stand its `iterations` and the relative
+            `distance` of its weights from the exact ground state (where that is known, under a prior of your own), and
+            one that does not converge is a failed realisation.
         progress: report progress on a terminal, or in log lines of level INFO.
         tasks: (K, D) task matrix shared by all realisations; it fixes K. None: a new one per realisation.
         out: a folder where every realisation is stored as it is finished (`storage.py`); those that are there
@@ -264,8 +265,8 @@ def simulate(
         streaming: draw the prompts again on every pass instead of keeping them, for P beyond memory; the same
             result to rounding. None: if they would take more than half of the available memory.
 
-        prior: of the weights beside the ridge, one of your own whose minimiser is registered
-            (`optima.registry.register`); the package's own are penalties of the setting.
+        prior: of the weights beside the ridge, one of your own; message passing needs no more, an exact optimum a
+            minimiser that is registered (`optima.registry.register`). The package's own are penalties of the setting.
 
     Raises:
         ParameterError: bad input, before any work.
@@ -288,7 +289,7 @@ def simulate(
         if math.isfinite(fixed.beta):
             raise ParameterError("beta", fixed.beta, "must be inf under a prior: its exact optimum has no temperature")
     chosen, streamed = plan(fixed, how, streaming, prompt_law, prior)
-    minimiser = None if prior is None else minimiser_of(prior)
+    minimiser = registered(prior)
     if prior is not None and workers is None:
         workers = 1  # another process may not know the prior's file
     digest = None if given is None else tasks_digest(given)

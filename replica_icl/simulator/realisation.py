@@ -17,7 +17,7 @@ from replica_icl.simulator.iterations import Iterated, iterate
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 from replica_icl.simulator.observables import icl_error, idg_error, overlaps
 from replica_icl.simulator.optima.descent import Optimum
-from replica_icl.simulator.optima.registry import Minimiser, minimiser_of
+from replica_icl.simulator.optima.registry import Minimiser, minimiser_of, registered
 from replica_icl.simulator.optimisers import Training
 from replica_icl.simulator.outside import Iteration
 from replica_icl.simulator.prompts import check_tasks, draw_tasks
@@ -109,7 +109,7 @@ def realise(
     """Draw, solve and score one realisation; arguments, observables and errors as in `simulate`.
 
     Args:
-        minimiser: of the prior, by default the one that is registered.
+        minimiser: of the prior, by default the one that is registered; an `Iteration` can do without.
 
     Without an algorithm, a finite beta takes a factorisation, which its observables need.
 
@@ -122,10 +122,11 @@ def realise(
         rng = random_streams(fixed, seed, realisation, given, law).training()
         trained = train(instance.features, setting.ridge, algorithm, N=setting.N, noise=setting.noise, law=law, rng=rng)
         return Realisation(instance, trained, observe(setting, instance, trained))
-    if isinstance(algorithm, Iteration):
-        reached = iterate(instance.features, setting.ridge, algorithm)
-        return Realisation(instance, reached, observe(setting, instance, reached))
     weights = prior or prior_of(setting)
+    if isinstance(algorithm, Iteration):
+        known = minimiser or registered(weights)
+        reached = iterate(instance.features, setting.ridge, algorithm, weights, known)
+        return Realisation(instance, reached, observe(setting, instance, reached))
     if weights is not None:
         find = minimiser or minimiser_of(weights)
         optimum = find(instance.features, ridge=setting.ridge, **weights.penalties)
@@ -156,7 +157,8 @@ def observe(
         "contrast": overlap.contrast,
     }
     if isinstance(ground, Iterated):
-        values |= {"distance": ground.distance, "iterations": float(ground.iterations)}
+        known = {} if ground.distance is None else {"distance": ground.distance}
+        values |= {**known, "iterations": float(ground.iterations)}
     if isinstance(ground, Optimum):
         values["gap"] = ground.gap
     if math.isfinite(setting.beta) and isinstance(ground, GroundState):

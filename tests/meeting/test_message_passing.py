@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,15 @@ from replica_icl.meeting.message_passing import MessagePassing
 from replica_icl.meeting.validation import validate
 from replica_icl.setting import Setting
 from replica_icl.simulator.ensemble import simulate
+from replica_icl.simulator.optima.laplace import laplace_optimum
 from replica_icl.simulator.outcomes import RealisationError
 from replica_icl.simulator.realisation import realise
 from replica_icl.sweep.grid import SimulationPlan
 from replica_icl.sweep.work import simulation_version
 
 SETTING = Setting(D=8, N=30, P=600, ridge=0.2)
+SPARSE = Setting(D=8, N=30, P=100, ridge=0.0, noise=0.1, l1=0.02)
+ELASTIC = Setting(D=8, N=30, P=50, ridge=0.02, l1=0.01)
 
 
 def test_on_the_prompts_it_is_the_exact_simulation() -> None:
@@ -29,6 +33,19 @@ def test_on_the_prompts_it_is_the_exact_simulation() -> None:
         np.testing.assert_allclose(found.values[name], values, rtol=1e-7)
     assert found["distance"].mean < 1e-8
     assert 5 < found["iterations"].mean < 40
+
+
+@pytest.mark.parametrize("setting", [SPARSE, ELASTIC])
+def test_under_a_penalty_it_is_the_simulation_of_exact_optima(setting: Setting) -> None:
+    """Of optima to a duality gap of 1e-14; those that distances are taken from have 1e-10."""
+    found = simulate(setting, 3, algorithm=MessagePassing("gamp"))
+    for i in range(3):
+        exact = realise(setting, 0, i, minimiser=partial(laplace_optimum, gap=1e-14)).values
+        bare = realise(replace(setting, ridge=0.02, l1=0.0), 0, i).values
+        for name in ("e_icl", "e_idg", "train_error", "m", "q", "u", "contrast"):
+            assert found.values[name][i] == pytest.approx(exact[name], rel=1e-6), name
+            assert abs(bare[name] / exact[name] - 1) > 1e-3, name
+    assert found["distance"].mean < 1e-4
 
 
 def test_as_published_it_is_the_simulation_of_another_fixed_point() -> None:
@@ -58,11 +75,23 @@ def test_one_failed_realisation_is_in_no_mean_and_is_counted() -> None:
     assert len(caught.value.finished) == 10 - failing
 
 
-@pytest.mark.parametrize(("algorithm", "damping"), [("gamp", 0.0), ("relaxed-bp", 0.9)])
-def test_defaults_are_filled_in_and_decide_the_key(algorithm: str, damping: float) -> None:
-    default = MessagePassing(algorithm)
-    assert default == MessagePassing(algorithm, damping=damping)
-    assert default.described() != MessagePassing(algorithm, damping=0.5).described()
+def test_published_defaults_are_filled_in() -> None:
+    assert MessagePassing("relaxed-bp") == MessagePassing("relaxed-bp", damping=0.9, max_iterations=100)
+
+
+@pytest.mark.parametrize(("setting", "damping"), [(SETTING, 0.0), (SPARSE, 0.2), (ELASTIC, 0.2)])
+def test_default_damping_on_the_prompts_is_that_of_the_prior(setting: Setting, damping: float) -> None:
+    default, same, other = (
+        simulate(setting, 1, algorithm=MessagePassing("gamp", damping=kept)).values["m"]
+        for kept in (None, damping, 0.4)
+    )
+    assert np.array_equal(default, same)
+    assert not np.array_equal(default, other)
+
+
+@pytest.mark.parametrize("algorithm", ["gamp", "relaxed-bp"])
+def test_damping_and_source_decide_the_key(algorithm: str) -> None:
+    assert MessagePassing(algorithm).described() != MessagePassing(algorithm, damping=0.5).described()
     assert simulation_version(algorithm) != simulation_version()
 
 
@@ -103,6 +132,22 @@ def test_a_sweep_refuses_options_that_would_not_act(plan: dict[str, Any], named:
     with pytest.raises(ParameterError, match=f"^{named} = "):
         SimulationPlan(2, **plan)
     assert SimulationPlan(2, algorithm="gamp", damping=0.5).how() == MessagePassing("gamp", 0.5)
+
+
+@pytest.mark.parametrize("penalty", [("--l1", "0.02", "--ridge", "0"), ("--l1", "0.02", "--ridge", "0.01")])
+def test_command_line_under_a_penalty(penalty: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ("--D", "8", "--N", "30", "--P", "100", "--realisations", "3")
+    assert main(["simulate", *sizes, *penalty, "--algorithm", "gamp", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["distance"]["mean"] < 1e-4
+    assert main(["validate", *sizes[:-1], "20", *penalty, "--algorithm", "gamp"]) == 0
+    capsys.readouterr()
+    assert main(["simulate", *sizes, *penalty, "--algorithm", "relaxed-bp"]) == 2
+    told = (
+        "--algorithm relaxed-bp: must be proximal or gamp under the laplace prior: as published, weights are Gaussian"
+    )
+    assert capsys.readouterr().err.strip().endswith(told)
+    assert main(["simulate", *sizes, *penalty, "--algorithm", "gamp", "--max-iterations", "3"]) == 1
+    assert "3 of 3 realisations failed" in capsys.readouterr().err
 
 
 POINT = ("--D", "8", "--N", "30", "--P", "600", "--ridge", "0.2", "--realisations", "3")

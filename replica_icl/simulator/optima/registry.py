@@ -28,13 +28,19 @@ def register(name: str, minimiser: Minimiser) -> None:
     MINIMISERS[name] = minimiser
 
 
+def registered(prior: Prior | None) -> Minimiser | None:
+    """Who finds the optimum under a prior, None if nobody does."""
+    return None if prior is None else MINIMISERS.get(prior.name)
+
+
 def minimiser_of(prior: Prior) -> Minimiser:
     """Who finds the optimum under a prior.
 
     Raises:
         ParameterError: nobody.
     """
-    if prior.name not in MINIMISERS:
+    found = registered(prior)
+    if found is None:
         advice = f"must be one with a minimiser ({', '.join(MINIMISERS)}); `optima.registry.register` adds one"
-        raise ParameterError("prior", prior.name or type(prior).__name__, advice)
-    return MINIMISERS[prior.name]
+        raise ParameterError("prior", prior.shown, advice)
+    return found

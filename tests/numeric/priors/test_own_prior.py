@@ -16,6 +16,7 @@ import sympy as sp
 from numpy.typing import NDArray
 
 from replica_icl.errors import ParameterError
+from replica_icl.meeting.message_passing import MessagePassing
 from replica_icl.meeting.validation import validate
 from replica_icl.numeric.priors.finite_size import solve_finite_size_prior
 from replica_icl.numeric.priors.limit import solve_limit_prior
@@ -29,6 +30,7 @@ from replica_icl.simulator.features import Features, FeatureSource, draw_feature
 from replica_icl.simulator.observables import icl_error, overlaps
 from replica_icl.simulator.optima.descent import Optimum
 from replica_icl.simulator.optima.registry import MINIMISERS, register
+from replica_icl.simulator.realisation import draw_instance
 from replica_icl.symbolic.action import WeightBlock
 from replica_icl.symbolic.conjugates import Fields, SeparableWeights, frozen_constraint
 
@@ -93,6 +95,13 @@ class Rows(Prior):
     @staticmethod
     def entropic(blocks: Any, fields: Any, P: Any, ridge: Any, gamma: Any) -> RowWeights:
         return RowWeights(blocks, fields, P * gamma, P * ridge)
+
+    @staticmethod
+    def denoiser(g: Array, A: Array, P: int, ridge: float, gamma: float) -> tuple[Array, Array]:
+        norm = np.linalg.norm(g, axis=1, keepdims=True)
+        kept = np.maximum(1 - P * gamma / norm, 0)
+        along = np.where(kept > 0, (1 - kept) * (g / norm) ** 2, 0)
+        return kept * g / (A + P * ridge), (kept + along) / (A + P * ridge)
 
 
 def optimum(features: Features, proximal: Callable[[Array, Array], Array]) -> Array:
@@ -201,6 +210,45 @@ def test_a_prior_from_outside_is_simulated_and_validated() -> None:
             register("laplace", find)
     finally:
         MINIMISERS.pop("huber")
+
+
+@pytest.mark.parametrize(
+    ("prior", "ridge", "proximal"),
+    [(Huber(0.02, 0.05), 0.0, huber_map(0.02, 0.05)), (Rows(0.01), 0.01, row_map(0.01, 0.01))],
+)
+def test_message_passing_needs_no_minimiser_and_finds_the_exact_optimum(
+    prior: Prior, ridge: float, proximal: Callable[[Array, Array], Array]
+) -> None:
+    setting = Setting(D=8, N=24, P=60, ridge=ridge, noise=0.1, minimum_norm=ridge == 0)
+    found = simulate(setting, 3, prior=prior, algorithm=MessagePassing("gamp"))
+    assert "distance" not in found.values
+    for i in range(3):
+        features = draw_instance(setting, 0, i).features.collect()
+        assert found.values["m"][i] == pytest.approx(overlaps(optimum(features, proximal)).m, rel=1e-6)
+    assert validate(setting, 30, prior=prior, algorithm=MessagePassing("gamp")).agrees
+
+
+def test_the_response_of_a_denoiser_of_rows_is_its_derivative() -> None:
+    g, A = np.random.default_rng(0).standard_normal((4, 3)), np.ones((4, 1))
+    W, response = Rows.denoiser(g, A, 10, 0.1, 0.1)
+    step = 1e-6
+    for j in range(3):
+        moved, _ = Rows.denoiser(g + step * np.eye(3)[j], A, 10, 0.1, 0.1)
+        assert np.allclose((moved - W)[:, j] / step, response[:, j], atol=1e-5)
+
+
+def test_a_prior_that_is_not_separable_needs_a_denoiser_for_message_passing() -> None:
+    @dataclass(frozen=True)
+    class Silent(Rows):
+        denoiser = None
+
+    setting = Setting(D=8, N=24, P=60, ridge=0.1)
+    with pytest.raises(
+        ParameterError, match="prior = Silent: must state a denoiser for message passing, or a potential"
+    ):
+        simulate(setting, 2, prior=Silent(0.1), algorithm=MessagePassing("gamp"))
+    with pytest.raises(ParameterError, match="algorithm = relaxed-bp: must be proximal or gamp under the huber prior"):
+        simulate(setting, 2, prior=Huber(0.1, 0.1), algorithm=MessagePassing("relaxed-bp"))
 
 
 def test_penalties_without_a_scale_have_no_limit() -> None:

@@ -28,7 +28,7 @@ def test_chapters_are_numbered_one_after_another() -> None:
 def test_there_is_a_chapter_for_everything_that_is_solved() -> None:
     assert {
         "fresh-tasks", "limit", "task-diversity", "given-tasks", "hessian-spectrum", "missing-onsager",
-        "sample-spread", "next-order", "gradient-flow", "temperature",
+        "sample-spread", "next-order", "gradient-flow", "temperature", "weight-priors",
     } <= set(CHAPTERS)  # fmt: skip
 
 

@@ -239,7 +239,7 @@ derivation.text(
     Averages over $z$ follow in closed form, with $\operatorname{tail}$ the probability that $z$ exceeds the argument
     and $\operatorname{density}$ its density there. By the envelope theorem they are derivatives of the average least
     energy: of $W$ by $\hat m$, of $W^2$ by $\hat V$, of the slope $dW/d\phi$ by $\hat q$. The same map is the
-    denoiser of message passing on one instance.
+    denoiser of message passing on one sample ([[message-passing]]).
     """
 )
 

@@ -29,6 +29,7 @@ def test_there_is_a_chapter_for_everything_that_is_solved() -> None:
     assert {
         "fresh-tasks", "limit", "task-diversity", "given-tasks", "hessian-spectrum", "missing-onsager",
         "sample-spread", "next-order", "gradient-flow", "temperature", "weight-priors",
+        "message-passing",
     } <= set(CHAPTERS)  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 PACKAGE = Path(__file__).parent
@@ -19,22 +20,26 @@ FIRST_FIELDS = frozenset(
 """Of a setting or ratios: what every description names. A field that came later is named where it acts, so that it
 leaves the random streams, stored results and keys of all that was there before as they were."""
 
+LATER: Mapping[str, Any] = MappingProxyType({"later": True})
+"""Metadata of a field of another dataclass that came later and is named where it acts, too."""
+
 WORD = 2**32
 """Integers below it are one word of a seed sequence."""
 
 
 def named_fields(value: Any) -> Iterator[tuple[str, Any]]:
     """The fields of a dataclass that a description of it names: all, or of a setting or ratios see `FIRST_FIELDS`."""
-    every = {field.name: field.default for field in fields(value)}
+    every = {field.name: field for field in fields(value)}
     point = "D" in every or "alpha" in every
-    for name, default in every.items():
+    for name, one in every.items():
         found = getattr(value, name)
-        if not point or name in FIRST_FIELDS or found != default:
+        always = name in FIRST_FIELDS if point else not one.metadata.get("later")
+        if always or found != one.default:
             yield name, found
 
 
 def plain(value: Any, unknown: Callable[[float], Any] = repr) -> Any:
-    """Dataclasses, mappings, sequences and arrays of numbers and names as JSON.
+    """Dataclasses, mappings, sequences and arrays of numbers and names as JSON; a `digest` stands for what has one.
 
     Args:
         unknown: what stands for a number that is not finite; by default its name, so that nothing is lost.
@@ -52,6 +57,8 @@ def plain(value: Any, unknown: Callable[[float], Any] = repr) -> Any:
         return [plain(one, unknown) for one in value]
     if hasattr(value, "tolist"):
         return plain(value.tolist(), unknown)
+    if isinstance(getattr(value, "digest", None), str):
+        return value.digest  # large arrays by what they hold
     if is_dataclass(value):
         return {name: plain(one, unknown) for name, one in named_fields(value)}
     raise TypeError(f"{type(value).__name__} is no data: {value!r}")

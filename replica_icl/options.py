@@ -9,9 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from replica_icl.covariances import COVARIANCES, check_spec
 from replica_icl.errors import ParameterError
 from replica_icl.parameter import Parameter, is_array
 from replica_icl.priors import Prior
+
+CONTEXTS: Mapping[str, Parameter] = {
+    one.name: one
+    for one in (
+        Parameter("test_N", "", "context length of the test prompts of e_icl_test (default: as trained)", "integer", 1),
+        Parameter("test_noise", "", "label noise of the test prompts of e_icl_test (default: as trained)",
+                  metavar="RHO"),
+    )
+}  # fmt: skip
+"""Options for test contexts other than those of the training."""
 
 OPTIONS: dict[str, Parameter] = {
     one.name: one
@@ -25,8 +36,8 @@ OPTIONS: dict[str, Parameter] = {
         Parameter("sphere", "", "drawn tasks have norm sqrt(D)", "flag"),
         Parameter("usage", "", "of K tasks: equal (each used equally often) or random (one drawn per prompt)", "choice",
                   choices=("equal", "random")),
-        Parameter("test_N", "", "context length of the test prompts (default: as trained)", "integer", 1),
-        Parameter("test_noise", "", "label noise of the test prompts (default: as trained)", metavar="RHO"),
+        *COVARIANCES.values(),
+        *CONTEXTS.values(),
         Parameter("spread", "", "also the standard deviation from one sample to another", "flag"),
         Parameter("optimal_ridge", "", "find the ridge of least test error", "flag"),
         Parameter("target_error", "", "find the smallest value that reaches this e_icl, of --for", positive=True,
@@ -64,6 +75,8 @@ SIMULATION: Mapping[str, Parameter] = {
         Parameter("usage", "", "of K tasks: random (one drawn per prompt) or equal (each used equally often)", "choice",
                   choices=("equal", "random")),
         Parameter("sphere", "", "drawn tasks have norm sqrt(D)", "flag"),
+        *COVARIANCES.values(),
+        *CONTEXTS.values(),
         Parameter("epochs", "", "passes over the prompts (default 1000)", "integer", 1),
         Parameter("learning_rate", "", "default 0.001 for adam and adamw, otherwise 0.05", positive=True,
                   metavar="ETA"),
@@ -96,6 +109,8 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
             raise ParameterError(name, value, f"must be one of {', '.join(OPTIONS)}")
         if name == "prior" and not isinstance(value, Prior):
             raise ParameterError(name, value, "must be a weight prior, e.g. Laplace(l1=0.01)")
+        if name in COVARIANCES:
+            check_spec(name, value)
         if OPTIONS[name].kind == "array" and isinstance(value, list | tuple):
             value = _regular(name, value)
         checked = OPTIONS[name].check(value)

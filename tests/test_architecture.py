@@ -26,6 +26,7 @@ GROUND = (
     "parameters",
     "setting",
     "priors",
+    "covariances",
     "options",
     "status",
     "answers",

@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 from replica_icl import __version__
 from replica_icl.commands import run
+from replica_icl.covariances import COVARIANCES
 from replica_icl.exits import RENAMED
-from replica_icl.options import ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
+from replica_icl.options import CONTEXTS, ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
 from replica_icl.parameter import Parameter
 from replica_icl.parameters import RATIOS, SETTING
 
@@ -88,8 +89,15 @@ def _level(parser: argparse.ArgumentParser) -> None:
     add(parser, [OPTIONS["tasks"]])
 
 
+def _structure(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("covariances, and test prompts other than the training ones")
+    add(group, (OPTIONS[name] for name in (*COVARIANCES, *CONTEXTS)))
+
+
 def _run(parser: argparse.ArgumentParser) -> None:
-    add(parser, (one for name, one in SIMULATION.items() if name not in (*TRAINING, *ITERATING)))
+    apart = (*TRAINING, *ITERATING, *COVARIANCES, *CONTEXTS)
+    add(parser, (one for name, one in SIMULATION.items() if name not in apart))
+    _structure(parser)
     group = parser.add_argument_group(f"training (--algorithm {', '.join(TRAINERS)}; weight decay 2 lambda_0)")
     add(group, (SIMULATION[name] for name in TRAINING))
     group = parser.add_argument_group(f"message passing (--algorithm {', '.join(OUTSIDE)})")
@@ -128,7 +136,9 @@ def build_parser() -> argparse.ArgumentParser:
         solve.add_argument_group("random task sets, with K tasks at level given-tasks"),
         (OPTIONS[name] for name in drawn),
     )
-    apart = ("tolerance", "tasks", "shares", "prior", *drawn)  # shares and priors are for Python alone
+    _structure(solve)
+    # Shares and priors are for Python alone.
+    apart = ("tolerance", "tasks", "shares", "prior", *drawn, *COVARIANCES, *CONTEXTS)
     add(
         solve.add_argument_group("questions to the theory"),
         (one for name, one in OPTIONS.items() if name not in apart),

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from replica_icl.covariances import COVARIANCES
 from replica_icl.errors import ParameterError
-from replica_icl.options import ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
+from replica_icl.options import CONTEXTS, ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
 from replica_icl.parameter import REQUIRED, Parameter
 from replica_icl.parameters import OBSERVABLES, RATIOS, SETTING, STANDS_FOR
 from replica_icl.priors import PENALTIES, penalties_of
@@ -188,11 +189,12 @@ def simulate(args: argparse.Namespace) -> int:
 def validate(args: argparse.Namespace) -> int:
     options, setting = _run_options(args, fewest=2), _setting(args)  # one realisation has no standard error
     theory = parsed(args, {"tolerance": OPTIONS["tolerance"]})
+    structure = {name: options[name] for name in (*COVARIANCES, *CONTEXTS) if name in options}
     from replica_icl.numeric.solve import check_answerable
 
     known = {name: x for name in SETTING if (x := getattr(setting, name)) is not None}
     beside = {} if args.tasks is None else {"tasks": args.tasks}
-    check_answerable(known, args.level, **theory, **beside)
+    check_answerable(known, args.level, **theory, **structure, **beside)
     tasks = _task_file(args)
     from replica_icl.meeting import validation
 

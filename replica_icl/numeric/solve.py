@@ -32,6 +32,10 @@ def solve(
     seed: int | None = None,
     sphere: bool | None = None,
     usage: str | None = None,
+    task_covariance: Any = None,
+    token_covariance: Any = None,
+    test_task_covariance: Any = None,
+    test_token_covariance: Any = None,
     test_N: int | None = None,
     test_noise: float | None = None,
     spread: bool | None = None,
@@ -56,7 +60,10 @@ def solve(
         draws, seed: random task sets (default 1) and their seed (default 0).
         sphere: drawn tasks have norm sqrt(D), otherwise they are Gaussian.
         usage: of drawn tasks: "equal" (default), or "random": every prompt draws its task.
-        test_N, test_noise: test contexts other than the training ones, for the observable e_icl_test.
+        task_covariance, token_covariance: of the training: "identity", "power-law:EXPONENT", "low-rank:FRACTION",
+            "spike:INDEX" (of trace D), a .npy file or a (D, D) matrix.
+        test_task_covariance, test_token_covariance, test_N, test_noise: of test prompts other than the training ones,
+            for the observable e_icl_test.
         spread: also the standard deviation of observables from one sample to another (finite-size).
         model: lowered theories of another forward pass; by default the package's own.
 
@@ -78,6 +85,10 @@ def solve(
             "seed": seed,
             "sphere": sphere,
             "usage": usage,
+            "task_covariance": task_covariance,
+            "token_covariance": token_covariance,
+            "test_task_covariance": test_task_covariance,
+            "test_token_covariance": test_token_covariance,
             "test_N": test_N,
             "test_noise": test_noise,
             "spread": spread,

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica_icl import __version__
 from replica_icl.answers import Answer, lines
+from replica_icl.covariances import COVARIANCES
 from replica_icl.errors import ParameterError
 from replica_icl.keys import plain
 from replica_icl.priors import Prior, penalties_of, refuse_two_priors
@@ -27,7 +28,7 @@ from replica_icl.simulator.budget import (
     realisation_bytes,
     realisation_seconds,
 )
-from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, Law, PromptLaw
+from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, STRUCTURE, Law, PromptLaw
 from replica_icl.simulator.observables import Estimate
 from replica_icl.simulator.optima.registry import registered
 from replica_icl.simulator.optimisers import OPTIMISERS, Training
@@ -227,6 +228,7 @@ def simulate(
     usage: str = "random",
     sphere: bool = False,
     prior: Prior | None = None,
+    **structure: Any,
 ) -> SimulatedEnsemble:
     """Simulate R independent realisations of the disorder, token by token, and solve each exactly, or train on it.
 
@@ -264,7 +266,10 @@ def simulate(
             arXiv:2405.11751; e_icl stays the error on Gaussian tasks.
         streaming: draw the prompts again on every pass instead of keeping them, for P beyond memory; the same
             result to rounding. None: if they would take more than half of the available memory.
-
+        structure: `task_covariance` of training tasks, drawn or fresh, and of the new ones of e_icl; `token_covariance`
+            of tokens and queries: "identity", "power-law:EXPONENT", "low-rank:FRACTION", "spike:INDEX" (of trace D), a
+            .npy file or a (D, D) matrix. `test_task_covariance`, `test_token_covariance`, `test_N`, `test_noise`: of
+            the test prompts of the observable e_icl_test, by default as trained. Ground state only.
         prior: of the weights beside the ridge, one of your own; message passing needs no more, an exact optimum a
             minimiser that is registered (`optima.registry.register`). The package's own are penalties of the setting.
 
@@ -278,7 +283,13 @@ def simulate(
     one_setting(setting)
     R, checked_seed = check_integer("realisations", realisations, 1), check_integer("seed", seed, 0)
     fixed, given = fix_tasks(setting, tasks)
-    prompt_law = PromptLaw.of(prompts, law, task_law, usage, sphere)
+    for name in structure:
+        if name not in STRUCTURE:
+            raise TypeError(f"simulate() got an unexpected keyword argument {name!r}")
+    prompt_law = PromptLaw.of(prompts, law, task_law, usage, sphere, fixed.D, **structure)
+    if math.isfinite(fixed.beta):
+        for name in (x for x in COVARIANCES if structure.get(x) is not None):
+            raise ParameterError(name, structure[name], "must not be given at finite beta: Gibbs errors are isotropic")
     if sphere and (given is not None or fixed.K is None):
         raise ParameterError("sphere", sphere, "must be given with a number K of tasks to draw")
     if fixed.K is None and usage != "random":

@@ -7,13 +7,16 @@ noise is always Gaussian. The exact test errors of `observables` need of a law i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from replica_icl.covariances import COVARIANCES, Covariances
 from replica_icl.errors import ParameterError
+from replica_icl.keys import LATER
+from replica_icl.options import CONTEXTS
 
 Array = NDArray[np.float64]
 Family = Literal["gaussian", "rademacher", "uniform", "student-t", "sparse"]
@@ -22,6 +25,9 @@ Sampler = Literal["tokens", "sufficient"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Usage = Literal["random", "equal"]
 USAGES: tuple[Usage, ...] = get_args(Usage)
+
+STRUCTURE = (*COVARIANCES, *CONTEXTS)
+"""What `PromptLaw.of` takes by name beside its arguments."""
 
 _DEFAULTS: dict[Family, float] = {"student-t": 5.0, "sparse": 0.1}
 
@@ -143,9 +149,12 @@ class PromptLaw:
             prompt i takes task i mod K, so that each is used equally often (P/K times, up to one).
         sphere: drawn training tasks are rescaled to |w| = sqrt(D); new tasks are not. With usage "equal" the choice
             of Lu et al., arXiv:2405.11751.
+        covariances: of tokens and tasks, in training and in test; those that are given mix Gaussian entries.
+        test_N, test_noise: of the test prompts of e_icl_test; None: as trained.
 
     Raises:
-        ParameterError: unknown sampler or usage, or tokens that the sampler cannot draw.
+        ParameterError: unknown sampler or usage, tokens that the sampler cannot draw, or a covariance of entries that
+            are not Gaussian.
     """
 
     tokens: Law = GAUSSIAN
@@ -153,6 +162,9 @@ class PromptLaw:
     sampler: Sampler = "tokens"
     usage: Usage = "random"
     sphere: bool = False
+    covariances: Covariances = field(default=Covariances(), metadata=LATER)
+    test_N: int | None = field(default=None, metadata=LATER)
+    test_noise: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -163,6 +175,16 @@ class PromptLaw:
             raise ParameterError(
                 "prompts", self.sampler, f"must be tokens for {self.tokens} tokens: Gaussian ones have the shortcut"
             )
+        given = self.covariances
+        for one, other, law, name in (
+            (given.token, given.test_token, self.tokens, "token_covariance"),
+            (given.task, given.test_task, self.tasks, "task_covariance"),
+        ):
+            if (one or other) and law != GAUSSIAN:
+                name = name if one else f"test_{name}"
+                raise ParameterError(
+                    name, one or other, f"must not be given beside {law} entries: it mixes Gaussian ones"
+                )
 
     @classmethod
     def of(
@@ -172,15 +194,46 @@ class PromptLaw:
         task_law: str | Law | None = None,
         usage: str = "random",
         sphere: bool = False,
+        D: int = 0,
+        **structure: Any,
     ) -> PromptLaw:
-        """From names or laws, as `simulate` takes them; without `task_law` tasks have the law of the tokens."""
+        """From names or laws, as `simulate` takes them; without `task_law` tasks have the law of the tokens.
+
+        Args:
+            D: token dimension, of the covariances.
+            structure: of STRUCTURE, None where not given.
+
+        Raises:
+            ParameterError: naming the argument.
+        """
         tokens = Law.parse(law)
         tasks = tokens if task_law is None else Law.parse(task_law, "task_law")
-        return cls(tokens, tasks, prompts, usage, sphere)  # type: ignore[arg-type]
+        contexts = {name: CONTEXTS[name].check(x) for name in CONTEXTS if (x := structure.get(name)) is not None}
+        covariances = Covariances.of(D, structure)
+        return cls(tokens, tasks, prompts, usage, sphere, covariances, **contexts)  # type: ignore[arg-type]
+
+    @property
+    def tested(self) -> bool:
+        """Whether the test prompts of e_icl_test are other ones than the training prompts."""
+        return self.covariances.tested or self.test_N is not None or self.test_noise is not None
+
+    def in_test(self) -> PromptLaw:
+        """The law of the test prompts of e_icl_test, as if it had been trained on."""
+        return replace(self, covariances=self.covariances.in_test(), test_N=None, test_noise=None)
+
+    def draw_tokens(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """Tokens or queries, shape (..., D)."""
+        entries, covariance = self.tokens.draw(rng, shape), self.covariances.token
+        return entries if covariance is None else covariance.mixed(entries)
+
+    def draw_fresh_tasks(self, rng: np.random.Generator, n: int, D: int) -> Array:
+        """n new tasks, shape (n, D)."""
+        entries, covariance = self.tasks.draw(rng, (n, D)), self.covariances.task
+        return entries if covariance is None else covariance.mixed(entries)
 
     def draw_tasks(self, rng: np.random.Generator, K: int, D: int) -> Array:
         """K training tasks, shape (K, D)."""
-        tasks = self.tasks.draw(rng, (K, D))
+        tasks = self.draw_fresh_tasks(rng, K, D)
         return tasks * (math.sqrt(D) / np.linalg.norm(tasks, axis=1, keepdims=True)) if self.sphere else tasks
 
     def assigned(self, rng: np.random.Generator, K: int, first: int, n: int) -> NDArray[np.intp]:
@@ -192,7 +245,10 @@ class PromptLaw:
         """What tells the random streams of two laws apart; empty for Gaussian prompts token by token."""
         names = f"prompts={self.sampler};law={self.tokens};task_law={self.tasks}"
         used = f";usage={self.usage};sphere={self.sphere}"
-        return "" if self == PromptLaw() else names + used * (self.usage != "random" or self.sphere)
+        trained = {"task": self.covariances.task, "token": self.covariances.token}
+        mixed = "".join(f";{name}={one.digest}" for name, one in trained.items() if one is not None)
+        plain = PromptLaw(self.tokens, self.tasks, self.sampler, self.usage, self.sphere) == PromptLaw()
+        return "" if plain and not mixed else names + used * (self.usage != "random" or self.sphere) + mixed
 
 
 GAUSSIAN_PROMPTS = PromptLaw()

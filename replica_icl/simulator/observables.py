@@ -10,6 +10,10 @@ with powers taken entry by entry. They are E y x = v, E y^2 x x^T = 2 v v^T + si
 E y^3 x = 3 sigma^2 v + kappa v^3 and E y^4 = 3 sigma^4 + kappa sum v^4 of one labelled token, put together over
 independent tokens. Averaged over tasks of independent symmetric entries they give a diagonal matrix G = E c~ c~^T,
 that of Li et al., arXiv:2408.02288, in the Gaussian case. Queries enter by their variance alone.
+
+Gaussian tokens of covariance S are S^(1/2) times standard normal ones: weights act on these as S^(1/2) W S^(1/2), the
+last row as S^(1/2) on the query alone, and the task is S^(1/2) w. So the same moments hold for any S, and for tasks of
+any covariance C they need E v v^T = S^(1/2) C S^(1/2)/D = B and E |v|^4 = (tr B)^2 + 2 tr B^2.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from replica_icl.covariances import Covariance, Covariances
 from replica_icl.errors import ParameterError
 from replica_icl.setting import Setting, check_integer, check_real
 from replica_icl.simulator.attention import check_weights, predictions, prompt_matrix
@@ -87,6 +92,8 @@ def context_moments(D: int, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIA
     rho = check_real("noise", noise)
     if not isinstance(law, PromptLaw):
         raise ParameterError("law", law, "must be a PromptLaw, e.g. PromptLaw.of(law='rademacher')")
+    if law.covariances.task or law.covariances.token:
+        raise ParameterError("law", law.key, "must be without covariances: G is not diagonal with them")
     kappa, kappa_w = law.tokens.excess, law.tasks.excess
     moments = np.full(D + 1, (1 + (D + 1 + kappa) / N + rho * D / N) / D)
     moments[D] = (1 + 2 / N) * (1 + (2 + kappa_w) / D + 2 * rho + rho**2) + kappa * (3 + kappa_w) / (N * D)
@@ -96,7 +103,7 @@ def context_moments(D: int, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIA
 def icl_error(W: ArrayLike, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIAN_PROMPTS, *, D: int) -> float:
     """e_ICL, mean squared error on prompts with new tasks, w ~ N(0, I) or of the law, exact for any W.
 
-    e = 1 + rho - 2 tr(W_DD)/D + tr(W W^T G) over the acting columns of W.
+    e = 1 + rho - 2 tr(W_DD)/D + tr(W W^T G) over the acting columns of W; with covariances by `structured_error`.
 
     Args:
         W: shape (D+1, D+1), first index context side; the last column is ignored.
@@ -109,16 +116,45 @@ def icl_error(W: ArrayLike, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIA
         ParameterError: bad W, N, noise, D or law.
     """
     matrix = check_weights(W, check_integer("D", D, 2))
+    if isinstance(law, PromptLaw) and (law.covariances.task or law.covariances.token):
+        return structured_error(matrix, check_integer("N", N, 1), check_real("noise", noise), law.covariances)
     moments = context_moments(D, N, noise, law)
     acting = matrix[:, :D]
     return float(1 + noise - 2 * np.trace(acting) / D + moments @ np.sum(acting**2, axis=1))
+
+
+def seen_by_standard_tokens(matrix: Array, token: Covariance | None) -> tuple[Array, Array]:
+    """Block (D, D) and last row (D,) of the weights as they act on the standard normal entries of tokens."""
+    D = len(matrix) - 1
+    block, last = matrix[:D, :D], matrix[D, :D]
+    return (block, last) if token is None else (token.mixed(token.mixed(block.T).T), token.mixed(last))
+
+
+def structured_error(matrix: Array, N: int, noise: float, covariances: Covariances) -> float:
+    """e_ICL for Gaussian tokens and new tasks of the training covariances given, exact for any W.
+
+    With B = E v v^T and t = tr B + rho it is t - 2 tr(B A) + tr(A A^T [(1 + 1/N) B + (t/N) I]) + |a|^2 (1 + 2/N)
+    (t^2 + 2 tr B^2), A and a the block and the last row as standard normal entries of tokens see them. At D = infinity
+    and without the 1/N next to 1 this is the functional of Letey et al., arXiv:2509.26551.
+    """
+    D = len(matrix) - 1
+    block, last = seen_by_standard_tokens(matrix, covariances.token)
+    spread = np.eye(D) if covariances.task is None else covariances.task.matrix
+    if covariances.token is not None:
+        spread = covariances.token.mixed(covariances.token.mixed(spread).T)
+    B = spread / D
+    variance = float(np.trace(B)) + noise
+    signal = float(np.sum(B * block.T))
+    power = (1 + 1 / N) * float(np.sum((B @ block) * block)) + variance / N * float(np.sum(block**2))
+    corner = (1 + 2 / N) * (variance**2 + 2 * float(np.sum(B**2)))
+    return variance - 2 * signal + power + corner * float(last @ last)
 
 
 def idg_error(W: ArrayLike, tasks: ArrayLike, N: int, noise: float = 0.0, law: PromptLaw = GAUSSIAN_PROMPTS) -> float:
     """e_IDG, mean squared error on prompts whose task is uniform over given tasks, exact for any W.
 
     Given w it is |w|^2/D + rho - 2 E[c~]^T A w/sqrt(D) + tr(A A^T E[c~ c~^T]), A = W[:, :D], by the moments
-    above.
+    above; with a token covariance for A and w as standard normal entries of the tokens see them.
 
     Args:
         W: shape (D+1, D+1), as in `icl_error`.
@@ -132,8 +168,10 @@ def idg_error(W: ArrayLike, tasks: ArrayLike, N: int, noise: float = 0.0, law: P
     """
     matrix = check_weights(W)
     D, N, rho = len(matrix) - 1, check_integer("N", N, 1), check_real("noise", noise)
-    w = check_tasks(tasks, D) / math.sqrt(D)
-    block, last = matrix[:D, :D], matrix[D, :D]
+    token = law.covariances.token
+    own = check_tasks(tasks, D)
+    w = (own if token is None else token.mixed(own)) / math.sqrt(D)
+    block, last = seen_by_standard_tokens(matrix, token)
     norm2 = np.sum(w**2, axis=1)
     variance = norm2 + rho
     back = w @ block  # rows W_DD^T w/sqrt(D)

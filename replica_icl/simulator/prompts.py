@@ -105,12 +105,12 @@ def _draw(
 ) -> Prompts:
     """Draw prompts `first` to `first` + n - 1: task, tokens, label noise, query, target noise (no noise at rho = 0)."""
     D, N = setting.D, setting.N
-    own = law.tasks.draw(rng, (n, D)) if tasks is None else tasks[law.assigned(rng, len(tasks), first, n)]
-    tokens = law.tokens.draw(rng, (n, N, D))
+    own = law.draw_fresh_tasks(rng, n, D) if tasks is None else tasks[law.assigned(rng, len(tasks), first, n)]
+    tokens = law.draw_tokens(rng, (n, N, D))
     labels = (tokens @ own[:, :, None])[:, :, 0] / np.sqrt(D)
     if setting.noise > 0:
         labels += np.sqrt(setting.noise) * rng.standard_normal((n, N))
-    query = law.tokens.draw(rng, (n, D))
+    query = law.draw_tokens(rng, (n, D))
     target = np.sum(own * query, axis=1) / np.sqrt(D)
     if setting.noise > 0:
         target += np.sqrt(setting.noise) * rng.standard_normal(n)

@@ -142,7 +142,8 @@ def observe(
 ) -> dict[str, float]:
     """Every observable of a ground state, or of trained weights, by name, tested as trained: same N, noise and law.
 
-    For fresh tasks the law of the training tasks is that of new ones, so e_idg is e_icl.
+    For fresh tasks the law of the training tasks is that of new ones, so e_idg is e_icl. Where the law has other test
+    prompts, e_icl_test is the error on them.
     """
     N, noise = setting.N, setting.noise
     e_icl = icl_error(ground.W, N, noise, instance.law, D=setting.D)
@@ -156,6 +157,10 @@ def observe(
         "u": overlap.u,
         "contrast": overlap.contrast,
     }
+    if instance.law.tested:
+        law = instance.law
+        own = N if law.test_N is None else law.test_N, noise if law.test_noise is None else law.test_noise
+        values["e_icl_test"] = icl_error(ground.W, *own, law.in_test(), D=setting.D)
     if isinstance(ground, Iterated):
         known = {} if ground.distance is None else {"distance": ground.distance}
         values |= {**known, "iterations": float(ground.iterations)}

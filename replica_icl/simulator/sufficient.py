@@ -10,6 +10,9 @@ The sum c = (1/N) sum_i y_i x_i is then, for a unit vector u = w/|w| and g ~ N(0
     c = (|y|^2/N) w/(sqrt(D) sigma^2) + (|y|/N) [ g - (1 - sqrt(rho)/sigma) (g.u) u ],     l = |y|^2/N.
 
 One chi-square and D Gaussians replace the N (D + 1) numbers of a context. Nothing is asymptotic.
+
+Tokens of covariance S are S^(1/2) times standard normal ones, whose labels have the task S^(1/2) w: so c, of that task,
+and the query are multiplied by S^(1/2).
 """
 
 from __future__ import annotations
@@ -81,9 +84,13 @@ def draw_statistics(
     if law.tokens != GAUSSIAN:
         raise ParameterError("law", law.tokens, "must be gaussian to draw prompts from sufficient statistics")
     D = setting.D
-    own = law.tasks.draw(rng, (n, D)) if tasks is None else tasks[law.assigned(rng, len(tasks), first, n)]
-    context = draw_contexts(own, setting.N, setting.noise, rng)
-    query = rng.standard_normal((n, D))
+    own = law.draw_fresh_tasks(rng, n, D) if tasks is None else tasks[law.assigned(rng, len(tasks), first, n)]
+    covariance = law.covariances.token
+    seen = own if covariance is None else covariance.mixed(own)
+    context = draw_contexts(seen, setting.N, setting.noise, rng)
+    if covariance is not None:
+        context[:, :D] = covariance.mixed(context[:, :D])
+    query = law.draw_tokens(rng, (n, D))
     target = np.einsum("ij,ij->i", own, query) / np.sqrt(D)
     if setting.noise > 0:
         target += np.sqrt(setting.noise) * rng.standard_normal(n)

@@ -20,6 +20,9 @@ tolerance = 1e-7
 [simulation]
 realisations = 10
 seed = 0                                   # also: algorithm, prompts, law, task_law, and the options of training
+
+[theory] and [simulation] both take task_covariance, token_covariance, test_task_covariance, test_token_covariance
+(a family such as "power-law:1", or a .npy file), test_N and test_noise.
 """
 
 from __future__ import annotations
@@ -36,11 +39,13 @@ from typing import Any
 
 import numpy as np
 
+from replica_icl.covariances import COVARIANCES, check_spec
 from replica_icl.errors import FileEntryError, ParameterError
+from replica_icl.keys import LATER
 from replica_icl.meeting.message_passing import MessagePassing, algorithm_of
 from replica_icl.numeric.levels import LEVELS, Level, level_named
 from replica_icl.numeric.levels.points import point_of
-from replica_icl.options import OPTIONS, SIMULATION, TRAINERS, TRAINING, given
+from replica_icl.options import CONTEXTS, OPTIONS, SIMULATION, TRAINERS, TRAINING, given
 from replica_icl.parameter import Parameter
 from replica_icl.parameters import PARAMETERS, RATIOS, SETTING, SIZES, STANDS_FOR
 from replica_icl.priors import penalties_of
@@ -55,7 +60,7 @@ LARGEST = 10**7
 """Points of one grid."""
 SPACED = ("linspace", "logspace", "geomspace")
 """Ways to space the values of a swept parameter, with NumPy's meanings."""
-SOLVED = ("tolerance", "draws", "seed", "sphere", "usage")
+SOLVED = ("tolerance", "draws", "seed", "sphere", "usage", *COVARIANCES, *CONTEXTS)
 """Options of [theory]: those of the levels that a file can hold."""
 
 _log = logging.getLogger(__name__)
@@ -115,7 +120,8 @@ class SimulationPlan:
     """What is simulated at each point, as in `simulate`.
 
     Attributes:
-        realisations, seed, prompts, law, task_law, usage, sphere: as there.
+        realisations, seed, prompts, law, task_law, usage, sphere, covariances, test_N, test_noise: as there, a
+            covariance by its family or file.
         algorithm: a name, None for the cheapest exact one, or the name of an optimiser.
         training: options of the optimiser.
         damping, max_iterations: of message passing.
@@ -132,12 +138,19 @@ class SimulationPlan:
     training: Mapping[str, Any] = field(default_factory=dict)
     damping: float | None = None
     max_iterations: int | None = None
+    task_covariance: str | None = field(default=None, metadata=LATER)
+    token_covariance: str | None = field(default=None, metadata=LATER)
+    test_task_covariance: str | None = field(default=None, metadata=LATER)
+    test_token_covariance: str | None = field(default=None, metadata=LATER)
+    test_N: int | None = field(default=None, metadata=LATER)
+    test_noise: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
             if one.name in SIMULATION and value is not None:
                 SIMULATION[one.name].check(value)
+        _check_named(self.structure)
         PromptLaw.of(self.prompts, self.law, self.task_law, self.usage, self.sphere)
         if self.training and self.algorithm not in TRAINERS:
             first = next(iter(self.training))
@@ -154,11 +167,24 @@ class SimulationPlan:
         chosen = algorithm_of({"algorithm": self.algorithm, **own})["algorithm"]
         return Training(chosen, **self.training) if chosen in TRAINERS else chosen
 
+    @property
+    def structure(self) -> dict[str, Any]:
+        """Covariances and test prompts, those that are given."""
+        return {name: x for name in (*COVARIANCES, *CONTEXTS) if (x := getattr(self, name)) is not None}
+
+    def prompt_law(self, D: int) -> PromptLaw:
+        """The law of the prompts at dimension D.
+
+        Raises:
+            ParameterError: a covariance that cannot be at this D.
+        """
+        return PromptLaw.of(self.prompts, self.law, self.task_law, self.usage, self.sphere, D, **self.structure)
+
     def options(self) -> dict[str, Any]:
         """Everything but the number of realisations, as keyword arguments of `simulate`."""
         laws = {"prompts": self.prompts, "law": self.law, "task_law": self.task_law}
         used = {"usage": self.usage, "sphere": self.sphere}
-        return {"seed": self.seed, "algorithm": self.how(), **laws, **used}
+        return {"seed": self.seed, "algorithm": self.how(), **laws, **used, **self.structure}
 
 
 @dataclass(frozen=True)
@@ -219,9 +245,9 @@ class Grid:
                 level.check(point, self.theory.options_of(level) if self.theory else {})
         if self.simulation is not None:
             one = self.simulation
-            law = PromptLaw.of(one.prompts, one.law, one.task_law, one.usage, one.sphere)
+            laws = {D: one.prompt_law(D) for D in {setting.D for setting in self.settings}}
             for setting in self.settings:
-                plan(setting, one.how(), None, law)
+                plan(setting, one.how(), None, laws[setting.D])
 
     @property
     def rounded(self) -> tuple[str, ...]:
@@ -385,6 +411,15 @@ def _plan_values(table: Mapping[str, Any], known: Sequence[str], kind: str) -> d
     return dict(table)
 
 
+def _check_named(options: Mapping[str, Any]) -> None:
+    """Covariances of a grid file are families or files."""
+    for name in COVARIANCES:
+        if not isinstance(options.get(name, ""), str):
+            raise ParameterError(name, options[name], "must be the name of a family or of a .npy file")
+        if name in options:
+            check_spec(name, options[name])
+
+
 def _theory_plan(table: Mapping[str, Any]) -> TheoryPlan:
     values = _plan_values(table, ["levels", *SOLVED], "theory")
     levels = values.pop("levels", None)
@@ -393,6 +428,7 @@ def _theory_plan(table: Mapping[str, Any]) -> TheoryPlan:
         raise ParameterError("levels", levels, f"must be a list out of {', '.join(LEVELS)}")
     for name, value in values.items():
         OPTIONS[name].check(value)
+    _check_named(values)
     return TheoryPlan(tuple(levels), values)
 
 

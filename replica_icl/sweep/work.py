@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from replica_icl.covariances import file_digests
 from replica_icl.errors import ReplicaICLError, WorkerError
 from replica_icl.keys import code_version, digest, plain
 from replica_icl.lowering.loading import derivation_version
@@ -26,7 +27,6 @@ from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 from replica_icl.simulator.budget import plan, realisation_seconds
 from replica_icl.simulator.ensemble import simulate
-from replica_icl.simulator.laws import PromptLaw
 from replica_icl.sweep.grid import Grid, Point, SimulationPlan
 from replica_icl.threads import one_thread
 
@@ -35,7 +35,7 @@ Description = dict[str, Any]
 BLOCK = 500
 """Points of a theory cell: enough for grids to be solved at once, few enough to lose little."""
 
-CHECKED = ("setting", "parameter", "parameters", "priors", "options", "keys", "sweep/work")
+CHECKED = ("setting", "parameter", "parameters", "priors", "covariances", "options", "keys", "sweep/work")
 THEORY_CODE = ("lowering/loading", "lowering/model", "numeric", "ratios", *CHECKED)
 SIMULATION_CODE = ("simulator", *CHECKED)
 """Parts of the package that decide what is in a cell: checks, solvers, simulator."""
@@ -88,11 +88,19 @@ def tasks_of(grid: Grid) -> Iterator[Task]:
             for block in blocks:
                 points = [plain(grid.points[i]) for i in block]
                 described = {"kind": "theory", "level": level.name, "points": points, "options": options}
-                yield Task({**described, "code": code}, block)
+                yield Task({**described, **_files(options), "code": code}, block)
     if grid.simulation is not None:
         code, options = simulation_version(grid.simulation.algorithm), plain(grid.simulation)
+        files = _files(options)
         for i, setting in enumerate(grid.settings):
-            yield Task({"kind": "simulation", "point": plain(setting), "options": options, "code": code}, (i,))
+            described = {"kind": "simulation", "point": plain(setting), "options": options, **files}
+            yield Task({**described, "code": code}, (i,))
+
+
+def _files(options: Mapping[str, Any]) -> Description:
+    """What the files among the covariances hold, since a name does not say; nothing where there are none."""
+    found = file_digests(options)
+    return {"files": found} if found else {}
 
 
 def simulation_seconds(described: Description) -> float:
@@ -101,7 +109,7 @@ def simulation_seconds(described: Description) -> float:
         return 0.0
     setting, options = _point(described["point"]), SimulationPlan(**described["options"])
     assert isinstance(setting, Setting)
-    law = PromptLaw.of(options.prompts, options.law, options.task_law, options.usage, options.sphere)
+    law = options.prompt_law(setting.D)
     algorithm, streamed = plan(setting, options.how(), None, law)
     return options.realisations * realisation_seconds(setting, algorithm, streamed, law)
 
@@ -138,6 +146,8 @@ def compute(described: Description) -> dict[str, Any]:
     }[described["kind"]]
     if described["code"] != version():
         raise WorkerError("the process that computes a cell has another version of replica_icl than this one")
+    if described.get("files", {}) != file_digests(described["options"]):
+        raise WorkerError("a file of a covariance holds something else than when the sweep was started")
     with one_thread():
         return values(described)
 

@@ -9,11 +9,10 @@ from typing import Any
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.levels import Level, level_of
 from replica_icl.numeric.levels.points import point_of
+from replica_icl.options import CONTEXTS
 from replica_icl.priors import refuse_penalties
 from replica_icl.setting import Setting
 
-CONTEXTS = ("test_N", "test_noise")
-"""Options for test contexts other than those of the training."""
 FINITE = ("finite-size", "given-tasks")
 """Levels whose solution scores test contexts of any length: they know u, the last row's share of the weights."""
 
@@ -32,7 +31,7 @@ class Errors:
         return level_of(known, name, options)
 
     def options_at(self, level: Level) -> tuple[str, ...]:
-        own = CONTEXTS * (level.name in FINITE) + ("spread",) * (level.name == "finite-size")
+        own = tuple(CONTEXTS) * (level.name in FINITE) + ("spread",) * (level.name == "finite-size")
         return (*level.options, *own)
 
     def ask(self, known: Mapping[str, Any], level: Level, *, model: Any = None, **options: Any) -> Any:

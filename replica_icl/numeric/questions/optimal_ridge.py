@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.levels import Level, level_of, refuse_idle_at
 from replica_icl.numeric.levels.points import known_of, point_of
-from replica_icl.numeric.questions.errors import CONTEXTS, FINITE, Errors
-from replica_icl.options import given
+from replica_icl.numeric.questions.errors import FINITE, Errors
+from replica_icl.options import CONTEXTS, given
 from replica_icl.parameter import check_real
 from replica_icl.parameters import Broadcasting
 
@@ -78,7 +78,7 @@ class BestRidge:
         return level_of(known, name, options)
 
     def options_at(self, level: Level) -> tuple[str, ...]:
-        return (*level.options, *CONTEXTS * (level.name in FINITE), *self.asked_by)
+        return (*level.options, *tuple(CONTEXTS) * (level.name in FINITE), *self.asked_by)
 
     def ask(self, known: Mapping[str, Any], level: Level, *, model: Any = None, **options: Any) -> OptimalRidge:
         return optimal_ridge(

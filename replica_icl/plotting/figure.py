@@ -30,7 +30,7 @@ from replica_icl.store import Cells, as_path, whole, write_whole
 Data = dict[str, Any]
 
 CODE = (
-    *("lowering/loading", "lowering/model", "numeric", "conventions", "ratios", "priors"),
+    *("lowering/loading", "lowering/model", "numeric", "conventions", "ratios", "priors", "covariances"),
     *("setting", "parameter", "parameters", "priors", "options", "simulator", "meeting", "keys"),
     *("plotting/agreement", "plotting/entries", "plotting/entry_tails", "plotting/task_points"),
 )

@@ -30,10 +30,12 @@ Array = NDArray[np.float64]
 TOLERANCE = 1e-9
 """Largest undamped change of weights and residuals in one iteration that counts as converged (`Messages.change`)."""
 MAX_ITERATIONS = 1000
-WINDOW = 10
-"""Iterations between two looks at whether the changes still fall."""
-LEAST_SHARE, LOST = 0.05, 20.0
-"""Smallest share of a step; a change that exceeds the smallest one by this factor leads back to where that was."""
+PATIENCE = 30
+"""Full steps without a change smaller than all before after which steps are shortened."""
+LOST = 100.0
+"""A change that exceeds the smallest one by this factor leads back to where that was, with shorter steps."""
+SHORTER, SHORTEST = 0.8, 0.05
+"""Factor by which steps are shortened, and the smallest share of a step."""
 
 
 class Denoiser(Protocol):
@@ -79,7 +81,7 @@ def message_passing(
     Args:
         features: P prompts.
         denoiser: of the prior.
-        damping: share of the old messages that is kept, at least; it is raised where changes do not fall.
+        damping: share of the old messages that is kept, at least; it is raised where changes grow or do not fall.
         tolerance: of the relative change.
         max_iterations: iterations.
         watch: called with W, shape (D+1, D+1), after every iteration.
@@ -146,18 +148,18 @@ def _run(
     features = prompts.features
     D, P = features.D, features.P
     state = best = _State(np.zeros((D + 1, D)), np.zeros(P), 0.0, 0.0)
-    share, smallest, window_least, window_before, since = most, np.inf, np.inf, np.inf, 0
+    share, smallest, waited = most, np.inf, 0.0
     sigma, response = state.sigma, np.zeros((D + 1, D))
-    change, status, first = np.inf, Status.MAX_ITERATIONS, True
+    change, status = np.inf, Status.MAX_ITERATIONS
     targets = max(float(np.linalg.norm(features.target)), 1e-300)
     iteration = 0
     while iteration < limit:
         iteration += 1
         tau = prompts.variance(state.V, state.V_u)
         own = (features.target - features.apply(state.sigma) + tau * state.residual) / (1 + tau)
-        residual = own if first else state.residual + share * (own - state.residual)
+        first = iteration == 1
         moved = 0.0 if first else float(np.linalg.norm(own - state.residual)) / targets
-        first = False
+        residual = own if first else state.residual + share * (own - state.residual)
         stiffness = prompts.stiffness(tau)
         field = stiffness * state.sigma + features.apply_transpose(residual)
         sigma, response = denoiser(field, stiffness, P)
@@ -167,16 +169,12 @@ def _run(
         if not np.isfinite(size):
             status = Status.NON_FINITE
             break
+        waited += share
         if size < smallest:
-            smallest, best = size, state
-        window_least, since = min(window_least, size), since + 1
+            smallest, best, waited = size, state, 0.0
         lost = size > LOST * smallest
-        if lost or since == WINDOW:
-            if lost or window_least > window_before:
-                share = max(0.7 * share, LEAST_SHARE)
-            elif window_least < 0.9 * window_before:
-                share = min(1.15 * share, most)
-            window_before, window_least, since = (np.inf if lost else window_least), np.inf, 0
+        if lost or waited > PATIENCE:
+            share, waited = max(SHORTER * share, SHORTEST), 0.0
         if lost:
             state = best
         else:

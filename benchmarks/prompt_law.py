@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from replica_icl.numeric.questions.optimal_ridge import optimal_ridge
+from replica_icl.numeric.questions.optimal_penalty import optimal_ridge
 from replica_icl.numeric.solve import solve
 from replica_icl.setting import Setting
 
@@ -87,7 +87,7 @@ def main() -> None:
         start = time.process_time()
         best = optimal_ridge(own)
         seconds = time.process_time() - start
-        print(f"  D {own.D} N {own.N} P {own.P} rho {own.noise}  {seconds:.2f}  {best.ridge:.4g}")
+        print(f"  D {own.D} N {own.N} P {own.P} rho {own.noise}  {seconds:.2f}  {best.value:.4g}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ _PUBLIC = {
     "solve": "replica_icl.numeric.solve",
     "Solution": "replica_icl.numeric.solution",
     "Status": "replica_icl.status",
-    "optimal_ridge": "replica_icl.numeric.questions.optimal_ridge",
+    "optimal_penalty": "replica_icl.numeric.questions.optimal_penalty",
+    "optimal_ridge": "replica_icl.numeric.questions.optimal_penalty",
     "smallest_value": "replica_icl.numeric.questions.target",
     "sample_spread": "replica_icl.numeric.questions.sample_spread",
     "transfer_error": "replica_icl.numeric.questions.transfer",
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from replica_icl.meeting.validation import validate
     from replica_icl.narration.catalogue import derive
     from replica_icl.numeric.questions.gradient_flow import gradient_flow
-    from replica_icl.numeric.questions.optimal_ridge import optimal_ridge
+    from replica_icl.numeric.questions.optimal_penalty import optimal_penalty, optimal_ridge
     from replica_icl.numeric.questions.precision import refine_limit
     from replica_icl.numeric.questions.sample_spread import sample_spread
     from replica_icl.numeric.questions.spectrum import hessian_density, token_density
@@ -82,6 +83,7 @@ __all__ = [
     "gradient_flow",
     "hessian_density",
     "icl_error",
+    "optimal_penalty",
     "optimal_ridge",
     "read_dataset",
     "read_grid",

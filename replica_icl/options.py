@@ -12,7 +12,7 @@ from typing import Any
 from replica_icl.covariances import COVARIANCES, check_spec
 from replica_icl.errors import ParameterError
 from replica_icl.parameter import Parameter, is_array
-from replica_icl.priors import Prior
+from replica_icl.priors import PENALTIES, Prior
 
 CONTEXTS: Mapping[str, Parameter] = {
     one.name: one
@@ -40,6 +40,8 @@ OPTIONS: dict[str, Parameter] = {
         *CONTEXTS.values(),
         Parameter("spread", "", "also the standard deviation from one sample to another", "flag"),
         Parameter("optimal_ridge", "", "find the ridge of least test error", "flag"),
+        *(Parameter(f"optimal_{name}", "", f"find the {name} of least test error at a given ridge (default 0)", "flag")
+          for name in PENALTIES),
         Parameter("target_error", "", "find the smallest value that reaches this e_icl, of --for", positive=True,
                   metavar="E"),
         Parameter("sought", "", "what --target-error is to find", "choice", metavar="WHICH",
@@ -83,8 +85,8 @@ SIMULATION: Mapping[str, Parameter] = {
         Parameter("batch", "", "prompts in a mini-batch (default: all)", "integer", 1),
         Parameter("initial_scale", "", "standard deviation of the initial weights (default 0)", metavar="S"),
         Parameter("inner", "", "inner dimension of separate W_Q and W_K (default: merged)", "integer", 1),
-        Parameter("damping", "", "share of the old messages that is kept (default 0 for gamp, 0.2 with --l1; 0.9 for "
-                  "relaxed-bp)", metavar="THETA"),
+        Parameter("damping", "", "share of the old messages that is kept (default 0.05 for gamp, with --l1 0.2; 0.9 "
+                  "for relaxed-bp)", metavar="THETA"),
         Parameter("max_iterations", "", "default 1000 for gamp, 100 for relaxed-bp", "integer", 1),
     )
 }  # fmt: skip

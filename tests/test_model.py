@@ -17,7 +17,7 @@ from replica_icl.numeric.finite_size import solve_finite_size
 from replica_icl.numeric.limit import solve_limit
 from replica_icl.numeric.missing_onsager import effective_ridges, solve_without_reaction
 from replica_icl.numeric.questions.gradient_flow import end_point, gradient_flow
-from replica_icl.numeric.questions.optimal_ridge import optimal_ridge
+from replica_icl.numeric.questions.optimal_penalty import optimal_ridge
 from replica_icl.numeric.questions.precision import refine_limit
 from replica_icl.numeric.questions.sample_spread import sample_spread
 from replica_icl.numeric.questions.spectrum import hessian_cdf, hessian_density
@@ -156,7 +156,7 @@ def test_optimal_ridge(doubled: Model) -> None:
     plain = optimal_ridge(quick, lowest=1e-4, highest=10.0, tolerance=1e-4)
     found = optimal_ridge(quick, lowest=4e-4, highest=40.0, tolerance=1e-4, model=doubled)
     assert plain.interior
-    assert found.ridge == pytest.approx(4 * plain.ridge, rel=1e-2)
+    assert found.value == pytest.approx(4 * plain.value, rel=1e-2)
     assert found.test_error == pytest.approx(plain.test_error, rel=1e-4)
 
 

@@ -12,7 +12,7 @@ from replica_icl.numeric.questions.errors import Errors
 from replica_icl.numeric.questions.registry import QUESTIONS
 from replica_icl.numeric.solve import answer, check_answerable, solve
 from replica_icl.options import OPTIONS, given
-from replica_icl.priors import Laplace
+from replica_icl.priors import PENALTIES, Laplace
 from replica_icl.ratios import Ratios
 from replica_icl.setting import Setting
 
@@ -39,12 +39,14 @@ VALUES: dict[str, Any] = {
     "test_noise": 0.7,
     "spread": True,
     "optimal_ridge": True,
+    **{f"optimal_{name}": True for name in PENALTIES},
     "target_error": 0.95,
     "sought": "P",
 }
 ASKED: dict[str, dict[str, Any]] = {
     "errors": {},
     "optimal-ridge": {"optimal_ridge": True},
+    **{f"optimal-{name}": {f"optimal_{name}": True} for name in PENALTIES},
     "target-error": {"target_error": 0.95, "sought": "P"},
 }
 
@@ -88,7 +90,7 @@ def taken_at(level: str, question: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(("level", "question", "option"), list(cases()))
 def test_an_option_is_taken_or_refused_by_name(level: str, question: str, option: str, seen: None) -> None:
     known, asked = without_what_is_found(question, level), ASKED[question]
-    if level == "given-tasks" and question == "target-error":
+    if level == "given-tasks" and question in ("target-error", *(f"optimal-{name}" for name in PENALTIES)):
         with pytest.raises(ParameterError, match="level = given-tasks: must be finite-size or limit"):
             check_answerable(known, level, **asked)
         return

@@ -85,6 +85,27 @@ def test_every_command_takes_it_alone_or_beside_a_ridge(name: str, capsys: pytes
 
 
 @pytest.mark.parametrize("name", WITH)
+def test_its_best_value_is_an_answer_of_the_command_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for ridge in ([], ["--ridge", "0.01"]):
+        assert main(["solve", *NUMBERS, *ridge, f"--optimal-{name}", "--tolerance", "0.001", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        at = Setting(D=6, N=12, P=30, ridge=0.01 if ridge else 0.0, **{name: told[f"optimal_{name}"]})
+        assert told["e_icl"] == pytest.approx(solve(at, tolerance=1e-3).e_icl, rel=1e-9)
+    for options, message in (
+        ([f"--{name}", "0.1"], f"--{name} 0.1: must not be given with --optimal-{name}, which finds it"),
+        (["--optimal-ridge"], "one question at a time"),
+        (["--K", "3", "--ridge", "0.1"], f"given-tasks: must be finite-size or limit with optimal-{name}"),
+        (["--beta", "9"], "--beta 9: must not be given with the best penalty"),
+    ):
+        assert main(["solve", *NUMBERS, f"--optimal-{name}", *options]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert main(["solve", "--alpha", "1", "--nu", "2", "--lam", "0.1", f"--optimal-{name}"]) == 2
+    assert "must be given with raw numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", WITH)
 def test_grid_files_fix_or_sweep_it(name: str) -> None:
     table = {"fixed": {"D": 6, "N": 12, "P": 30}, "swept": {name: [WITH[name], 2 * WITH[name]]}}
     both = {"theory": {"levels": ["finite-size", "limit"]}, "simulation": {"realisations": 2}}

@@ -30,6 +30,8 @@ Array = NDArray[np.float64]
 TOLERANCE = 1e-9
 """Largest undamped change of weights and residuals in one iteration that counts as converged (`Messages.change`)."""
 MAX_ITERATIONS = 1000
+DAMPING = 0.05
+"""Share of the old messages that is kept by default: undamped some instances have an eigenvalue next to -1."""
 PATIENCE = 30
 """Full steps without a change smaller than all before after which steps are shortened."""
 LOST = 100.0
@@ -71,7 +73,7 @@ def message_passing(
     features: FeatureSource,
     denoiser: Denoiser,
     *,
-    damping: float = 0.0,
+    damping: float = DAMPING,
     tolerance: float = TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
     watch: Callable[[Array], None] | None = None,

@@ -73,7 +73,9 @@ def known_from(args: argparse.Namespace, found: tuple[str, ...] = ()) -> dict[st
     beside = "(the limit needs --alpha, --nu and --lam)" if given_ratios else (
         "(an experiment needs --D, --N, --P and --ridge)"
     )  # fmt: skip
-    asked, found = found, (*found, *("ridge",) * any(getattr(args, name) is not None for name in PENALTIES))
+    asked = found
+    if any(getattr(args, name) is not None or name in found for name in PENALTIES):
+        found = (*found, "ridge")  # none is a ridge of zero
     for name, parameter in table.items():
         if parameter.default is REQUIRED and getattr(args, name) is None and name not in found:
             raise ParameterError(name, "(not given)", f"is required {beside}")

@@ -72,8 +72,8 @@ class MessagePassing:
         name: "gamp": on the prompts, its fixed point is the exact ground state (`cavity.gamp`). "relaxed-bp": on the
             couplings as published, without the Onsager reaction, so that its fixed point is another
             (`cavity.relaxed_bp`; from means and variances of zero, with the published damping, steps and tolerance).
-        damping: share of the old messages that is kept, in [0, 1); None: 0 for gamp, 0.2 under another prior than the
-            ridge, and 0.9 for relaxed-bp.
+        damping: share of the old messages that is kept, in [0, 1); None: 0.05 for gamp, 0.2 under another prior than
+            the ridge, and 0.9 for relaxed-bp.
         max_iterations: None: 1000 for gamp, 100 for relaxed-bp.
 
     Raises:
@@ -125,7 +125,7 @@ class MessagePassing:
 
     def run(self, features: FeatureSource, ridge: float, prior: Prior | None) -> tuple[Array, Status, int]:
         """W of shape (D+1, D+1), how it ended, and after how many iterations."""
-        default = 0.0 if prior is None else PRIOR_DAMPING
+        default = gamp.DAMPING if prior is None else PRIOR_DAMPING
         damping = default if self.damping is None else self.damping
         how: dict[str, Any] = {"damping": damping, "max_iterations": self.max_iterations}
         if self.name == "gamp":

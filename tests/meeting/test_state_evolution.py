@@ -29,7 +29,12 @@ def trajectories(setting: Setting, prior: Prior, realisations: int) -> np.ndarra
 
         features = draw_instance(setting, SEED, i).features
         message_passing(
-            features, denoiser_of(prior, setting.ridge), tolerance=1e-300, max_iterations=ITERATIONS, watch=note
+            features,
+            denoiser_of(prior, setting.ridge),
+            damping=0.0,
+            tolerance=1e-300,
+            max_iterations=ITERATIONS,
+            watch=note,
         )
         rows.append(errors)
     return np.array(rows)

@@ -7,11 +7,13 @@ from typing import Any
 
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.questions.errors import Errors
-from replica_icl.numeric.questions.optimal_ridge import BestRidge
+from replica_icl.numeric.questions.optimal_penalty import BestPenalty
 from replica_icl.numeric.questions.protocol import Question
 from replica_icl.numeric.questions.target import SmallestSize
+from replica_icl.priors import PENALTIES
 
-QUESTIONS: dict[str, Question] = {question.name: question for question in (BestRidge(), SmallestSize(), Errors())}
+_OWN: tuple[Question, ...] = (*map(BestPenalty, ("ridge", *PENALTIES)), SmallestSize(), Errors())
+QUESTIONS: dict[str, Question] = {question.name: question for question in _OWN}
 """Name -> question; the last one is asked where no option asks another. One defined elsewhere may be added."""
 
 

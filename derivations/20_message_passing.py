@@ -450,7 +450,7 @@ def fields_are_gaussian() -> Found:
     steps, seen = (0, 2, 5), []
     for r in range(20):
         recorded = Recorded(denoiser_of(PENALTY, 0.0))
-        message_passing(draw_instance(AT, 20, r).features, recorded, tolerance=1e-300, max_iterations=6)
+        message_passing(draw_instance(AT, 20, r).features, recorded, damping=0.0, tolerance=1e-300, max_iterations=6)
         rows = []
         for step in steps:
             token = recorded.fields[step][: AT.D]
@@ -486,7 +486,9 @@ def errors_of_iterations() -> Found:
                 errors.append(icl_error(W, 40, 0.1, D=20))
 
             features = draw_instance(setting, 3, r).features
-            message_passing(features, denoiser_of(prior, ridge), tolerance=1e-300, max_iterations=10, watch=note)
+            message_passing(
+                features, denoiser_of(prior, ridge), damping=0.0, tolerance=1e-300, max_iterations=10, watch=note
+            )
             rows.append(errors)
         mean, sem = np.mean(rows, axis=0), np.std(rows, axis=0, ddof=1) / 4
         holds &= bool(np.all(np.abs(mean - theory) < 4 * sem + 0.5 / 20 * theory))

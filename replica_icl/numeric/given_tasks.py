@@ -115,10 +115,15 @@ def solve_saddle(
         order = equations.solve(y)
         slopes = max(tolerance, min(SLOPES, 100 * tolerance))
         response = task_set(setting, matrix, shares, slopes, steepest, model, near).response(order)
-        judged = JudgedTaskSet.of(equations, order, rule / 10, steepest)
         values = equations.observables(order)
-        off = response.to_averages(**judged.changes(order))
-        inaccuracy = max(abs(x / (values[name] or 1.0)) for name, x in off.items()) + rule / 10
+        # A rule that label noise defeats is off by much more than tolerance: a cheap judge sees it first.
+        judges = [slopes / 10, rule / 10] if setting.noise and not attempt else [rule / 10]
+        for accuracy in judges:
+            judged = JudgedTaskSet.of(equations, order, accuracy, steepest)
+            off = response.to_averages(**judged.changes(order))
+            inaccuracy = max(abs(x / (values[name] or 1.0)) for name, x in off.items()) + accuracy
+            if inaccuracy > tolerance + 2 * accuracy:
+                break
         if not inaccuracy > tolerance:
             break
         # Label noise gets its own rule first; where that is not all of it, every rule is finer.

@@ -54,7 +54,10 @@ class JudgedTaskSet(TaskSet):
         return cls(**own, chosen=chosen, neighbour=neighbour, judge=judge)
 
     def taken(self, function: Callable[..., Any], **arguments: Any) -> Any:
-        found = super().taken(function, **arguments)
+        return self._by_judge(super().taken(function, **arguments), function, **arguments)
+
+    def _by_judge(self, found: Any, function: Callable[..., Any], **arguments: Any) -> Any:
+        """Averages that the first rule has found, by the second one."""
         other = function(NUMPY, self.judge.average, **{name: self._of_chosen(x) for name, x in arguments.items()})
         return type(found)(*(self._judged(x, y) for x, y in zip(found, other, strict=True)))
 
@@ -74,8 +77,9 @@ class JudgedTaskSet(TaskSet):
 
     def changes(self, at: Order) -> dict[str, Any]:
         """What the second rule adds to the averages at a saddle point, as arguments of `Response.to_averages`."""
-        averages, residuals = self.averages(at.V), self.residuals(at.V, at.G, at.M)
-        K = self.forms.K
+        K, functions, given = self.forms.K, self.model.given_tasks, self.arguments(at.V, at.G, at.M)
+        averages = self._by_judge(at.averages, functions.averages, v=given["v"], D=given["D"])
+        residuals = self._by_judge(at.residuals, functions.residuals, **given)
 
         def difference(new: Any, old: Any) -> Any:
             if isinstance(new, tuple):

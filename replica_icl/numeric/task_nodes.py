@@ -105,35 +105,51 @@ def task_nodes(
     linear, square = (above - below) / 2, np.maximum((above + below) / 2 - middle, 1e-300)
     center = -linear / (2 * square)
     distance = np.sqrt(np.maximum((1 + middle) / square - center**2, 0.0))
-    xi, shares = _noise_rule(center, distance, tolerance, decade)
-    factors = {name: np.repeat(axis, xi.shape[-1], axis=1) for name, axis in factors.items()}
-    factors["xi"] = xi.reshape(len(omega), -1)
-    every = (weights[:, None] * shares).reshape(len(omega), -1)
+    of, xi, shares = _noise_rule(center, distance, tolerance, decade)
+    factors = {name: axis[:, of] for name, axis in factors.items()} | {"xi": xi}
+    every = weights[of] * shares
     found = scalars(omega)
     keep = _heavy(every.max(axis=0), [x.mean(axis=0) for x in found], 0.01 * tolerance, decade)
     kept = every[:, keep]
     return TaskNodes(tuple(x[:, keep] for x in found), kept / kept.sum(axis=1, keepdims=True))
 
 
-def _noise_rule(center: Array, distance: Array, tolerance: float, steepest: float) -> tuple[Array, Array]:
-    """Nodes and weights of xi, shape (K, nodes, new nodes), for features there that may be higher by steepest^2."""
-    reach = math.sqrt(2 * (math.log(1 / tolerance) + 2 * math.log(steepest))) + 0.5
-    center = np.clip(center, -FARTHEST, FARTHEST)[..., None]
-    width = np.tan(np.clip(distance[..., None] / (2 * TAIL_STEP), 1e-9, math.pi / 4))
+def _noise_rule(
+    center: Array, distance: Array, tolerance: float, steepest: float
+) -> tuple[NDArray[np.intp], Array, Array]:
+    """Nodes of xi for features at center +- i distance, (K, nodes), which may be higher by steepest^2.
+
+    Returns:
+        For each new node the old one that it belongs to, (new nodes,); xi and its weight, (K, new nodes).
+    """
+    width = np.tan(np.clip(distance / (2 * TAIL_STEP), 1e-9, math.pi / 4))
+    center = np.clip(center, -FARTHEST, FARTHEST)
+    higher = np.minimum(1 + (center / np.maximum(distance, 1e-9)) ** 2, steepest)
+    reach = np.sqrt(2 * (math.log(1 / tolerance) + 2 * np.log(higher))) + 1.0
 
     def inverse(r: Array) -> Array:
         a = np.expm1(np.abs(r) / TAIL_STEP)
         return np.sign(r) * np.log((a + np.sqrt(a**2 + 4 * (a + 1) * width**2)) / (2 * width))
 
     first, last = inverse(-reach - center), inverse(reach - center)
+    span = last - first
     growth = (TAIL_STEP * math.pi / 2) ** 2 / 2
     step = 0.9 * math.pi**2 / (math.log(4 / tolerance) + growth)
-    count = math.ceil(float(np.max(last - first)) / step) + 1
-    t = first + (last - first) * np.linspace(0.0, 1.0, count)
-    up, down = width * np.exp(t), width * np.exp(-t)
-    xi = center + TAIL_STEP * (np.log1p(up) - np.log1p(down))
-    weights = np.exp(-(xi**2) / 2) * (up / (1 + up) + down / (1 + down))
-    return xi, weights / weights.sum(axis=-1, keepdims=True)
+    counts = np.ceil(np.max(span, axis=0) / step).astype(np.intp) + 1
+    ends = np.cumsum(counts)
+    of = np.repeat(np.arange(len(counts)), counts)
+    t = (np.arange(len(of)) - (ends - counts)[of]) / (counts[of] - 1)
+    xi, weights = np.empty((2, len(width), len(of)))
+    size = max(1, PIECE // len(width))
+    for start in range(0, len(of), size):
+        new = np.s_[start : start + size]
+        old = np.s_[:, of[new]]
+        grown = np.exp(first[old] + span[old] * t[new])
+        up, down = width[old] * grown, width[old] / grown
+        at = center[old] + TAIL_STEP * (np.log1p(up) - np.log1p(down))
+        xi[:, new], weights[:, new] = at, np.exp(-(at**2) / 2) * (up / (1 + up) + down / (1 + down))
+    weights /= np.add.reduceat(weights, ends - counts, axis=1)[:, of]
+    return of, xi, weights
 
 
 def _heavy(weights: Array, scalars: Sequence[Array], negligible: float, steepest: float) -> NDArray[np.intp]:

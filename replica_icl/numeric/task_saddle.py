@@ -33,6 +33,8 @@ TOLERANCE = 1e-10
 MAX_ITERATIONS = 60
 REFINEMENTS = 5
 """Largest number of evaluations of the linear equation for C."""
+ROUNDING = 1e-14
+"""Largest change of V, in units of V, in which directions of a step are rounding errors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +120,13 @@ class TaskSet:
         return s * self.forms.gathered(self.averages(np.zeros((size, size))).a, self.shares)
 
     def solve_fluctuations(self, y: Array) -> tuple[Array, Array, Averages, float, int]:
-        """y and V by damped Newton from given coefficients, with the averages, the residual and the iterations."""
-        K = self.forms.K
-        best, residual, iterations = y, np.inf, 0
+        """y and V by damped Newton from given coefficients, with the averages, the residual and the iterations.
+
+        A step is good if what the prompts make of V is closer to it than before, in units of V itself: coefficients of
+        single tasks pass through zero where label noise says more across a task than along it.
+        """
+        K, P = self.forms.K, self.setting.P
+        best, residual, distance, iterations = y, np.inf, np.inf, 0
         step = np.zeros_like(y)
         V: Array = np.eye(self.setting.D + 1)
         found = None
@@ -131,21 +137,25 @@ class TaskSet:
             mapped = self.forms.gathered(found_new.a, self.shares)
             size = np.concatenate([*(2 * [np.abs(y[:K]) + np.abs(mapped[:K])]), 2 * y[-2:]])
             new = float(np.max(np.abs(mapped - y) / np.maximum(size, 1e-300)))
-            worse = not new < residual and new > 1e-14
-            if worse and found is not None and np.max(np.abs(step)) > 1e-14 * np.max(np.abs(best)):
+            if not np.isfinite(new):
+                far = np.inf
+            else:
+                root = _root(V_new)
+                far = float(np.max(np.abs(np.linalg.eigvalsh(P * root.T @ self.forms.combine(mapped - y) @ root))))
+            worse = not far < distance if far > ROUNDING else not new < residual
+            if worse and found is not None:
+                if far <= ROUNDING or not np.max(np.abs(step)) > 1e-14 * np.max(np.abs(best)):
+                    break
                 step /= 2
                 y = best + step
                 continue
-            if worse and found is not None:
-                break
-            best, residual, V, found = y, new, V_new, found_new
+            best, residual, distance, V, found = y, new, far, V_new, found_new
             if residual < 1e-13 or not np.isfinite(residual):
                 break
-            J = np.eye(y.size) - self.setting.P * self.curvature(found.slopes) @ self.forms.gram(V)
+            J = np.eye(y.size) - P * self.curvature(found.slopes) @ self.forms.gram(V)
             step = np.where(y != 0, np.linalg.solve(J, mapped - y), 0.0)  # a task without prompts keeps its zeros
-            mostly = np.r_[:K, -2, -1]  # positive, but a task's where noise says more across it than it says along it
-            positive = mostly[y[mostly] > 0]
-            step *= min(1.0, 0.8 / max(np.max(-step[positive] / y[positive], initial=0.0), 1e-300))
+            lowest = np.linalg.eigvalsh(P * root.T @ self.forms.combine(step) @ root)[0]
+            step *= min(1.0, 0.8 / max(-lowest, 1e-300))  # V^-1 stays positive
             y = best + step
         return best, V, found, residual, iterations
 
@@ -312,6 +322,12 @@ class Response:
         added = self.to_slopes(slopes.by_V + slopes.by_G, slopes.by_G, slopes.by_M)
         added["train_error"] -= 2 / self.equations.setting.P * slopes.by_scale
         return added
+
+
+def _root(V: Array) -> Array:
+    """R with V = R R^T, of a matrix that may be singular within rounding errors."""
+    values, vectors = np.linalg.eigh(V)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
 def _product(matrix: Sequence[Sequence[Any]], vector: Sequence[Any]) -> list[Any]:

@@ -145,6 +145,16 @@ def test_few_tasks_without_noise_and_ridge_converge(K: int) -> None:
             assert found.e_icl == pytest.approx(near.e_icl, rel=1e-3)
 
 
+def test_coefficients_of_a_task_may_change_sign_on_the_way() -> None:
+    """One noisy label per prompt says more across some tasks than along them."""
+    setting = Setting(D=7, N=1, P=60, K=12, ridge=9.1e-9, noise=0.25)
+    tasks, shares = draw_task_set(setting, 343)
+    found = solve_given_tasks(setting, tasks, shares, 1e-2)
+    assert found.status is Status.CONVERGED
+    solved = solve_saddle(setting, tasks, shares, 1e-2, None)
+    assert np.min(solved.order.y[:12]) < 0
+
+
 @pytest.mark.parametrize(
     "shares", [np.full(4, 0.25), np.array([0.5, 0.5, 0.5, -0.5, 0.0]), np.full(5, 0.3), np.array(["a"] * 5)]
 )

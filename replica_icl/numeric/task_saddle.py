@@ -33,8 +33,6 @@ TOLERANCE = 1e-10
 MAX_ITERATIONS = 60
 REFINEMENTS = 5
 """Largest number of evaluations of the linear equation for C."""
-ROUNDING = 1e-14
-"""Largest change of V, in units of V, in which directions of a step are rounding errors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +120,9 @@ class TaskSet:
     def solve_fluctuations(self, y: Array) -> tuple[Array, Array, Averages, float, int]:
         """y and V by damped Newton from given coefficients, with the averages, the residual and the iterations.
 
-        A step is good if what the prompts make of V is closer to it than before, in units of V itself: coefficients of
-        single tasks pass through zero where label noise says more across a task than along it.
+        A step is good if what the prompts make of V comes closer to it, in units of V itself or coefficient by
+        coefficient. Coefficients of single tasks pass through zero where label noise says more across a task than along
+        it; in units of V, rounding errors are seen in directions that the ridge alone holds.
         """
         K, P = self.forms.K, self.setting.P
         best, residual, distance, iterations = y, np.inf, np.inf, 0
@@ -142,9 +141,8 @@ class TaskSet:
             else:
                 root = _root(V_new)
                 far = float(np.max(np.abs(np.linalg.eigvalsh(P * root.T @ self.forms.combine(mapped - y) @ root))))
-            worse = not far < distance if far > ROUNDING else not new < residual
-            if worse and found is not None:
-                if far <= ROUNDING or not np.max(np.abs(step)) > 1e-14 * np.max(np.abs(best)):
+            if found is not None and not (far < distance or new < residual):
+                if not np.max(np.abs(step)) > 1e-14 * np.max(np.abs(best)):
                     break
                 step /= 2
                 y = best + step

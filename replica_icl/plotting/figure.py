@@ -31,7 +31,7 @@ Data = dict[str, Any]
 
 CODE = (
     *("lowering/loading", "lowering/model", "numeric", "conventions", "ratios", "priors", "covariances"),
-    *("setting", "parameter", "parameters", "priors", "options", "simulator", "meeting", "keys"),
+    *("setting", "parameter", "parameters", "priors", "options", "simulator", "meeting", "cavity", "keys"),
     *("plotting/agreement", "plotting/entries", "plotting/entry_tails", "plotting/task_points"),
 )
 """Parts of the package that decide what is in a cell, besides the derivation and the script."""

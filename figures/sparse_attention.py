@@ -43,6 +43,8 @@ WAYS = (
     Way(r"sparse ($\lambda_1$)", "l1", lambda D: 2 * D * math.log(D)),
 )
 """A further prior is one line."""
+ACCURACY = 1e-4
+"""Relative, of errors from which a minimum is interpolated."""
 
 
 def at(D: int, nu: float, P: Any, penalty: str, value: Any) -> Setting:
@@ -67,7 +69,7 @@ def prompts_needed(way: Way, D: int, nu: float, target: float, points: tuple[int
     """Prompts at which the error at the best penalty is `target`, that penalty, and d log e / d log P there."""
     prompts = np.unique(np.geomspace(0.4, 5, points[0]) * way.weights(D)).astype(int)
     penalties = np.geomspace(0.02, 3, points[1]) / D
-    errors = solve(at(D, nu, prompts[:, None], way.penalty, penalties)).e_icl
+    errors = solve(at(D, nu, prompts[:, None], way.penalty, penalties), tolerance=ACCURACY).e_icl
     best, value = np.array([minimum(np.log(penalties), row) for row in errors]).T
     log_P, log_e = np.log(prompts), np.log(value)
     order = np.argsort(log_e)

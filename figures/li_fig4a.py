@@ -20,6 +20,7 @@ from replica_icl.numeric.missing_onsager import solve_without_reaction
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import agreement, z_scores
 from replica_icl.plotting.figure import Data, Figure, Run, main
+from replica_icl.plotting.relaxed_points import relaxed_points
 
 
 def compute(run: Run) -> Data:
@@ -41,6 +42,12 @@ def compute(run: Run) -> Data:
 
     held = {name: s[name] for name in ("D", "ridge", "realisations")}
     measured = [run.cell("row", lambda N=contexts[i]: measure(N), N=contexts[i], P=used, **held) for i in rows]
+    shown = used[:: max(1, len(used) // 10)]
+
+    def passed() -> Data:
+        return {"points": [relaxed_points(at(s["cut"], P), run.seed, s["realisations"]) for P in shown]}
+
+    messages = run.cell("messages", passed, N=s["cut"], P=shown, **held)["points"]
     settings = [at(s["cut"], P) for P in prompts]
     curves = {
         "limit": solve(settings, level="limit").contrast,
@@ -59,7 +66,7 @@ def compute(run: Run) -> Data:
             "sem": [row["sem"] for row in measured],
             "n": s["realisations"],
         },
-        "cut": {"N": s["cut"], "curves": curves},
+        "cut": {"N": s["cut"], "curves": curves, "P": shown, "messages": messages},
     }
 
 
@@ -110,6 +117,8 @@ def draw(data: Data) -> Any:
     shown = slice(None, None, max(1, len(found["P"]) // 10))
     mean, sem = (np.array(found[name])[row, shown] for name in ("mean", "sem"))
     cuts.errorbar(found["P"][shown], mean, yerr=sem, **style.simulation())
+    mean, sem = (np.array([p["contrast"][x] for p in cut["messages"]], float) for x in ("mean", "sem"))
+    cuts.errorbar(cut["P"], mean, yerr=sem, **style.messages())
     cuts.set_title(f"$N={cut['N']}$", fontsize=9, loc="right")
     cuts.set(xlabel="number of prompts $P$", ylabel="contrast ratio", ylim=(0, 1))
     cuts.legend(frameon=False, loc="lower right", labelspacing=0.25, handlelength=1.3, borderaxespad=0)
@@ -134,9 +143,25 @@ def findings(data: Data) -> list[str]:
         f"The mean over the map is {100 * (np.mean(found['mean']) / np.mean(found['theory']) - 1):+.2f} % off.",
         f"z is {np.mean(z):+.2f} on average ({np.mean(z) * np.sqrt(z.size):+.1f} standard errors), above 2 in size at "
         f"{100 * np.mean(np.abs(z) > 2):.1f} % of the points (4.6 % expected of noise alone).",
+        *_of_messages(data),
         f"At N = {cut['N']} the limit is {limit.min():+.1f} to {limit.max():+.1f} % off the finite-size ground "
         f"state, message passing without Onsager reaction {below:+.1f} to {above:+.1f} %{first}.",
     ]
+
+
+def _of_messages(data: Data) -> list[str]:
+    """The published message passing against the theory of its fixed point, where all instances converged."""
+    cut, count = data["cut"], data["simulation"]["n"]
+    at = [data["P"].index(P) for P in cut["P"]]
+    theory = np.array(cut["curves"]["without reaction"], float)[at]
+    every = np.array([p["n"] == count for p in cut["messages"]])
+    mean, sem = (np.array([p["contrast"][x] for p in cut["messages"]], float) for x in ("mean", "sem"))
+    good = every & np.isfinite(theory)
+    first = f"The published message passing at N = {cut['N']}: all {count} instances converge at "
+    first += f"{every.sum()} of {len(every)} P"
+    if not good.any():
+        return [first + "."]
+    return [first + "; there, a" + agreement(theory[good], mean[good], sem[good], count).sentence("gainst its theory")]
 
 
 FIGURE = Figure("li_fig4a", compute, draw, findings)

@@ -19,6 +19,7 @@ from replica_icl.numeric.missing_onsager import solve_without_reaction
 from replica_icl.plotting import style
 from replica_icl.plotting.agreement import Agreement, agreement
 from replica_icl.plotting.figure import Data, Figure, Run, main
+from replica_icl.plotting.relaxed_points import relaxed_points
 
 CURVE = tuple(range(10, 201, 5))
 
@@ -36,8 +37,10 @@ def compute(run: Run) -> Data:
     for row in (row for row in against_theory() if row.point.figure == "li_fig4b"):
         point = row.point
         found = run.simulate(point.setting)["e_icl"]
+        own = {"messages": messages(run, point.setting)} if point.series == "amp" else {}
         data["series"][point.series]["points"].append(
-            {
+            own
+            | {
                 "N": point.setting.N,
                 "ridge": point.setting.ridge,
                 "limit": solve(point.setting, level="limit").e_icl,
@@ -48,6 +51,13 @@ def compute(run: Run) -> Data:
             }
         )
     return data
+
+
+def messages(run: Run, setting: Setting) -> Data:
+    """What the published message passing ends with on the prompts of our simulation."""
+    count = run.settings["realisations"]
+    found = run.cell("messages", lambda: relaxed_points(setting, run.seed, count), setting=setting, count=count)
+    return {**found["e_icl"], "n": found["n"]}
 
 
 def draw(data: Data) -> Any:
@@ -65,8 +75,11 @@ def draw(data: Data) -> Any:
         ground = np.array([p["ground state"] for p in found["points"]])
         for key, look in (
             ("simulation", style.simulation(label="our simulation, exact ground state")),
+            ("messages", style.messages("their message passing on our prompts")),
             ("published", style.published(label=f"published {series.upper()}")),
         ):
+            if key not in found["points"][0]:
+                continue
             mean = np.array([p[key]["mean"] for p in found["points"]])
             sem = np.array([p[key]["sem"] for p in found["points"]])
             top.errorbar(N, mean, yerr=sem, **look)
@@ -96,6 +109,7 @@ def findings(data: Data) -> list[str]:
         against(sgd, "published", "theory").sentence("Published SGD against the theory of the ground state"),
         against(amp, "published", "theory").sentence("Published AMP against the theory without Onsager reaction"),
         against(amp, "published", "ground state").sentence("Published AMP against the ground state, which it is not"),
+        against(amp, "messages", "theory").sentence("Their message passing on our prompts against its theory"),
         f"The limit is {min(limit):+.1f} to {max(limit):+.1f} % off at D = 20.",
     ]
 

@@ -31,8 +31,9 @@ Data = dict[str, Any]
 
 CODE = (
     *("lowering/loading", "lowering/model", "numeric", "conventions", "ratios", "priors", "covariances"),
-    *("setting", "parameter", "parameters", "priors", "options", "simulator", "meeting", "cavity", "keys"),
+    *("setting", "parameter", "parameters", "priors", "options", "simulator", "meeting", "cavity", "keys", "narration"),
     *("plotting/agreement", "plotting/entries", "plotting/entry_tails", "plotting/task_points"),
+    "plotting/relaxed_points",
 )
 """Parts of the package that decide what is in a cell, besides the derivation and the script."""
 

@@ -38,6 +38,9 @@ PUBLISHED: dict[str, Any] = {
 }
 """Published points: crosses with standard errors."""
 
+MESSAGES: dict[str, Any] = {**SIMULATION, "color": ORANGE, "marker": "^", "markersize": 5.0, "markeredgewidth": 1.1}
+"""The published message passing on our prompts: open triangles with standard errors."""
+
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Colours of several curves on one axes, by a parameter; line and marker then say what kind of data it is."""
 
@@ -59,6 +62,11 @@ def theory(level: str, color: str | None = None, label: str | None = None) -> di
 def simulation(color: str | None = None, label: str | None = "simulation") -> dict[str, Any]:
     """Arguments of `errorbar` for our simulation."""
     return {**SIMULATION, **({} if color is None else {"color": color}), "label": label}
+
+
+def messages(label: str | None = "message passing as published") -> dict[str, Any]:
+    """Arguments of `errorbar` for the published message passing."""
+    return {**MESSAGES, "label": label}
 
 
 def published(color: str | None = None, label: str | None = "published") -> dict[str, Any]:

@@ -117,7 +117,7 @@ def test_many_prompts_teach_and_few_leave_the_start(make: Make) -> None:
         rate=0.01,
         ridge=0.01,
         beta=100.0,
-        gibbs_P=600,
+        gibbs_P=2000,
         gibbs_realisations=20,
     )
     few, many = data["runs"]
@@ -131,6 +131,11 @@ def test_many_prompts_teach_and_few_leave_the_start(make: Make) -> None:
         room = Z_MAX * averages[name]["sem"] + 0.02 / data["D"] * exact
         assert abs(averages[name]["mean"] - exact) < room, name
     assert averages["variance, last column"]["mean"] == pytest.approx(data["flat"], rel=1e-10)
+    passed, name = data["gibbs"]["messages"], "mean, diagonal"
+    assert passed[name]["n"] == data["n"]
+    # Without the reaction means are too large, and variances are right.
+    assert passed[name]["mean"] > theory[name] + Z_MAX * passed[name]["sem"]
+    assert passed["variance, D block"]["mean"] == pytest.approx(averages["variance, D block"]["mean"], rel=0.01)
 
 
 def test_few_prompts_make_a_valley_and_many_a_bowl(make: Make, script: Script) -> None:

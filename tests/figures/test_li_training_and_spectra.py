@@ -31,7 +31,11 @@ def test_contrast_grows_with_context_and_prompts_as_simulated(make: Make) -> Non
     assert (np.diff(theory, axis=0) > 0).all()
     assert (np.diff(theory, axis=1) > 0).all()
     assert np.abs(z_scores(theory, mean, sem, found["n"])).max() < 4
-    curves = data["cut"]["curves"]
+    curves, (_, middle, last) = data["cut"]["curves"], data["cut"]["messages"]
+    assert middle["n"] == last["n"] == 8
+    reaction = np.array(curves["without reaction"], float)
+    for one, expected in ((middle, reaction[1]), (last, reaction[2])):
+        assert abs(one["contrast"]["mean"] - expected) < 4 * one["contrast"]["sem"] + 0.3 / 12 * expected
     assert (np.array(curves["limit"]) > np.array(curves["finite size"])).all()
 
 

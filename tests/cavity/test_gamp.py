@@ -143,6 +143,13 @@ def test_responses_are_the_posterior_variances() -> None:
         assert np.abs(ours[rows] / exact[rows] - 1).max() < 0.5
 
 
+def test_weights_that_stand_still_while_residuals_move_have_not_converged() -> None:
+    """The same weights whatever the field: they are there at once, their residuals one iteration later."""
+    features, W = prompts(D=4, N=8, P=10), np.ones((5, 4))
+    found = message_passing(features, lambda g, A, P: (W, np.zeros_like(W)), damping=0.0)
+    assert (found.status, found.iterations) == (Status.CONVERGED, 3)
+
+
 def test_failure_is_a_status() -> None:
     features = prompts(P=400)
     found = message_passing(features, denoiser_of(Ridge(), 1e-3), max_iterations=5)

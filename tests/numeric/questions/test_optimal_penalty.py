@@ -113,6 +113,7 @@ def test_the_lowest_of_several_minima_is_found_and_narrowed_down() -> None:
     x, interior = least(lambda x: np.where(x > 0, np.nan, -x), -2.0, 5.0)
     assert (x, interior) == (pytest.approx(0, abs=0.2), True)
     assert least(lambda x: -x, -2.0, 5.0) == (5.0, False)
+    assert least(lambda x: np.where(x < 0, 1 - x, 1 - 1e-12 * np.exp(-((x - 2) ** 2))), -2.0, 5.0) == (5.0, False)
     with pytest.raises(SolveError, match="could be solved"):
         least(lambda x: x * np.nan, -2.0, 5.0)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replica_icl.errors import ParameterError
-from replica_icl.parameter import Parameter, is_array
+from replica_icl.keys import array_digest
+from replica_icl.parameter import Parameter, is_array, read_npy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,8 +130,9 @@ class Covariance:
         if not isinstance(spec, str | Path):
             return cls(_checked(spec, D, name))
         family = _family(name, spec)
-        matrix = _checked(_read(name, spec), D, name) if family is None else _diagonal(family, D, name, spec)
-        return cls(matrix, str(spec))
+        if family is None:
+            return cls(_checked(read_npy(name, spec, "(D, D)"), D, name), str(spec))
+        return cls(_diagonal(family, D, name, spec), str(spec))
 
     @property
     def D(self) -> int:
@@ -168,11 +170,8 @@ class Covariance:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the shape and the little-endian float64 bytes, in hexadecimal."""
-        import numpy as np
-
-        content = np.ascontiguousarray(self.matrix, dtype="<f8")
-        return hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
+        """Of the matrix, see `keys.array_digest`."""
+        return array_digest(self.matrix)
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Covariance) else NotImplemented
@@ -198,15 +197,6 @@ def _diagonal(family: tuple[str, float], D: int, name: str, spec: Any) -> NDArra
         "spike": (place == number).astype(float),
     }[kind]
     return _read_only(np.diag(shape * (D / shape.sum())))
-
-
-def _read(name: str, path: str | Path) -> Any:
-    import numpy as np
-
-    try:
-        return np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError, OverflowError, MemoryError):
-        raise ParameterError(name, path, "must be a readable .npy file with a (D, D) matrix") from None
 
 
 def _checked(given: Any, D: int, name: str) -> NDArray[np.float64]:

@@ -75,6 +75,14 @@ def digest(described: Any, length: int = 64) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def array_digest(array: Any) -> str:
+    """SHA-256 of the shape and the little-endian float64 bytes of an array, in hexadecimal."""
+    import numpy as np
+
+    content = np.ascontiguousarray(array, dtype="<f8")
+    return hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
+
+
 def entropy(*numbers: int) -> tuple[int, ...]:
     """Numbers as the entropy of a random stream: themselves, or one 256-bit hash where one is longer than a word.
 

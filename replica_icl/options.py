@@ -24,6 +24,9 @@ CONTEXTS: Mapping[str, Parameter] = {
 }  # fmt: skip
 """Options for test contexts other than those of the training."""
 
+STRUCTURE: Mapping[str, Parameter] = {**COVARIANCES, **CONTEXTS}
+"""Options for covariances, and for test prompts other than those of the training."""
+
 OPTIONS: dict[str, Parameter] = {
     one.name: one
     for one in (
@@ -36,8 +39,7 @@ OPTIONS: dict[str, Parameter] = {
         Parameter("sphere", "", "drawn tasks have norm sqrt(D)", "flag"),
         Parameter("usage", "", "of K tasks: equal (each used equally often) or random (one drawn per prompt)", "choice",
                   choices=("equal", "random")),
-        *COVARIANCES.values(),
-        *CONTEXTS.values(),
+        *STRUCTURE.values(),
         Parameter("spread", "", "also the standard deviation from one sample to another", "flag"),
         Parameter("optimal_ridge", "", "find the ridge of least test error", "flag"),
         *(Parameter(f"optimal_{name}", "", f"find the {name} of least test error at a given ridge (default 0)", "flag")
@@ -77,8 +79,7 @@ SIMULATION: Mapping[str, Parameter] = {
         Parameter("usage", "", "of K tasks: random (one drawn per prompt) or equal (each used equally often)", "choice",
                   choices=("equal", "random")),
         Parameter("sphere", "", "drawn tasks have norm sqrt(D)", "flag"),
-        *COVARIANCES.values(),
-        *CONTEXTS.values(),
+        *STRUCTURE.values(),
         Parameter("epochs", "", "passes over the prompts (default 1000)", "integer", 1),
         Parameter("learning_rate", "", "default 0.001 for adam and adamw, otherwise 0.05", positive=True,
                   metavar="ETA"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Literal
 
 from replica_icl.errors import ParameterError
@@ -170,3 +171,20 @@ def check_fraction(name: str, value: object) -> float:
     if number >= 1:
         raise ParameterError(name, value, "must be at least 0 and below 1")
     return number
+
+
+def read_npy(name: str, path: str | Path, shape: str) -> Any:
+    """The array of a .npy file that parameter `name` gives, mapped into memory.
+
+    Raises:
+        ParameterError: a file that is not there or not readable; it says that a matrix of `shape` is expected.
+    """
+    import numpy as np
+
+    allowed = f"must be a readable .npy file with a {shape} matrix"
+    if not Path(path).is_file():
+        raise ParameterError(name, path, allowed)
+    try:
+        return np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError):
+        raise ParameterError(name, path, allowed) from None

@@ -9,9 +9,8 @@ from typing import Any, NoReturn
 
 from replica_icl import __version__
 from replica_icl.commands import run
-from replica_icl.covariances import COVARIANCES
 from replica_icl.exits import RENAMED
-from replica_icl.options import CONTEXTS, ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
+from replica_icl.options import ITERATING, OPTIONS, OUTSIDE, SIMULATION, STRUCTURE, TRAINERS, TRAINING
 from replica_icl.parameter import Parameter
 from replica_icl.parameters import RATIOS, SETTING
 
@@ -91,11 +90,11 @@ def _level(parser: argparse.ArgumentParser) -> None:
 
 def _structure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("covariances, and test prompts other than the training ones")
-    add(group, (OPTIONS[name] for name in (*COVARIANCES, *CONTEXTS)))
+    add(group, STRUCTURE.values())
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    apart = (*TRAINING, *ITERATING, *COVARIANCES, *CONTEXTS)
+    apart = (*TRAINING, *ITERATING, *STRUCTURE)
     add(parser, (one for name, one in SIMULATION.items() if name not in apart))
     _structure(parser)
     group = parser.add_argument_group(f"training (--algorithm {', '.join(TRAINERS)}; weight decay 2 lambda_0)")
@@ -138,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _structure(solve)
     # Shares and priors are for Python alone.
-    apart = ("tolerance", "tasks", "shares", "prior", *drawn, *COVARIANCES, *CONTEXTS)
+    apart = ("tolerance", "tasks", "shares", "prior", *drawn, *STRUCTURE)
     add(
         solve.add_argument_group("questions to the theory"),
         (one for name, one in OPTIONS.items() if name not in apart),

@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from replica_icl.covariances import COVARIANCES
 from replica_icl.errors import ParameterError
-from replica_icl.options import CONTEXTS, ITERATING, OPTIONS, OUTSIDE, SIMULATION, TRAINERS, TRAINING
-from replica_icl.parameter import REQUIRED, Parameter
+from replica_icl.options import ITERATING, OPTIONS, OUTSIDE, SIMULATION, STRUCTURE, TRAINERS, TRAINING
+from replica_icl.parameter import REQUIRED, Parameter, read_npy
 from replica_icl.parameters import OBSERVABLES, RATIOS, SETTING, STANDS_FOR
 from replica_icl.priors import PENALTIES, penalties_of
 
@@ -102,15 +101,7 @@ def _task_file(args: argparse.Namespace) -> Any:
     """The task matrix of --tasks, None without it."""
     if args.tasks is None:
         return None
-    allowed = "must be a readable .npy file with a (K, D) matrix"
-    if not Path(args.tasks).is_file():
-        raise ParameterError("tasks", args.tasks, allowed)
-    import numpy as np
-
-    try:
-        return np.load(args.tasks, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError, OverflowError, MemoryError):
-        raise ParameterError("tasks", args.tasks, allowed) from None
+    return read_npy("tasks", args.tasks, "(K, D)")
 
 
 def solve(args: argparse.Namespace) -> int:
@@ -191,7 +182,7 @@ def simulate(args: argparse.Namespace) -> int:
 def validate(args: argparse.Namespace) -> int:
     options, setting = _run_options(args, fewest=2), _setting(args)  # one realisation has no standard error
     theory = parsed(args, {"tolerance": OPTIONS["tolerance"]})
-    structure = {name: options[name] for name in (*COVARIANCES, *CONTEXTS) if name in options}
+    structure = {name: options[name] for name in STRUCTURE if name in options}
     from replica_icl.numeric.solve import check_answerable
 
     known = {name: x for name in SETTING if (x := getattr(setting, name)) is not None}

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from replica_icl.citations import References
-from replica_icl.covariances import COVARIANCES
 from replica_icl.errors import ParameterError
 from replica_icl.numeric.levels import Level, level_of
 from replica_icl.numeric.levels.points import known_of
 from replica_icl.numeric.solution import Solution
 from replica_icl.numeric.solve import solve
 from replica_icl.numeric.task_matrix import draw_task_set
-from replica_icl.options import CONTEXTS
+from replica_icl.options import STRUCTURE
 from replica_icl.parameter import check_integer
 from replica_icl.priors import prior_of
 from replica_icl.setting import Setting
@@ -172,7 +171,7 @@ def validate(
     chosen = level_of(known_of(setting), level, given)
     if "tasks" in chosen.options:
         given |= _one_task_set(setting, seed, how)
-    given |= {name: how[name] for name in ("prior", *COVARIANCES, *CONTEXTS) if how.get(name) is not None}
+    given |= {name: how[name] for name in ("prior", *STRUCTURE) if how.get(name) is not None}
     solution = solve(setting, level=chosen.name, tolerance=tolerance, **given)
     ensemble = simulate(setting, realisations, seed=seed, workers=workers, progress=progress, **how)
     bias = PRIOR_BIAS if chosen.bias and (prior_of(setting) or how.get("prior")) else chosen.bias

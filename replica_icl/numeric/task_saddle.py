@@ -140,7 +140,7 @@ class TaskSet:
                 far = np.inf
             else:
                 root = _root(V_new)
-                far = float(np.max(np.abs(np.linalg.eigvalsh(P * root.T @ self.forms.combine(mapped - y) @ root))))
+                far = float(np.max(np.abs(self._in_units_of_V(mapped - y, root))))
             if found is not None and not (far < distance or new < residual):
                 if not np.max(np.abs(step)) > 1e-14 * np.max(np.abs(best)):
                     break
@@ -152,10 +152,13 @@ class TaskSet:
                 break
             J = np.eye(y.size) - P * self.curvature(found.slopes) @ self.forms.gram(V)
             step = np.where(y != 0, np.linalg.solve(J, mapped - y), 0.0)  # a task without prompts keeps its zeros
-            lowest = np.linalg.eigvalsh(P * root.T @ self.forms.combine(step) @ root)[0]
-            step *= min(1.0, 0.8 / max(-lowest, 1e-300))  # V^-1 stays positive
+            step *= min(1.0, 0.8 / max(-self._in_units_of_V(step, root)[0], 1e-300))  # V^-1 stays positive
             y = best + step
         return best, V, found, residual, iterations
+
+    def _in_units_of_V(self, change: Array, root: Array) -> Array:
+        """Eigenvalues, rising, of a change of V^-1 by its coefficients, relative to V^-1; V = root root^T."""
+        return np.asarray(np.linalg.eigvalsh(self.setting.P * root.T @ self.forms.combine(change) @ root))
 
     def solve(self, y: Array) -> Order:
         """Order parameters, from given coefficients of V^-1."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from replica_icl.cavity.relaxed_bp import relaxed_belief_propagation
 from replica_icl.setting import Setting
 from replica_icl.simulator.hamiltonian import hamiltonian
-from replica_icl.simulator.observables import icl_error, overlaps
+from replica_icl.simulator.observables import Estimate, icl_error, overlaps
 from replica_icl.simulator.realisation import draw_instance
 from replica_icl.status import Status
 from replica_icl.threads import one_thread
@@ -32,10 +31,5 @@ def relaxed_points(setting: Setting, seed: int, realisations: int) -> dict[str, 
                 values.append((icl_error(W, setting.N, setting.noise, D=setting.D), overlaps(W).contrast))
     n = len(values)
     columns = np.array(values).T if n > 1 else np.full((2, 2), np.nan)
-    return {
-        "n": n,
-        **{
-            name: {"mean": x.mean(), "sem": x.std(ddof=1) / math.sqrt(max(n, 1))}
-            for name, x in zip(("e_icl", "contrast"), columns, strict=True)
-        },
-    }
+    estimates = {name: Estimate.of(x) for name, x in zip(("e_icl", "contrast"), columns, strict=True)}
+    return {"n": n, **{name: {"mean": one.mean, "sem": one.sem} for name, one in estimates.items()}}

@@ -15,7 +15,8 @@ from replica_icl import __version__
 from replica_icl.answers import Answer, lines
 from replica_icl.covariances import COVARIANCES
 from replica_icl.errors import ParameterError
-from replica_icl.keys import plain
+from replica_icl.keys import array_digest, plain
+from replica_icl.options import STRUCTURE
 from replica_icl.priors import Prior, penalties_of, refuse_two_priors
 from replica_icl.processes import may_spawn, processors
 from replica_icl.setting import Setting, check_integer, one_setting
@@ -28,7 +29,7 @@ from replica_icl.simulator.budget import (
     realisation_bytes,
     realisation_seconds,
 )
-from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, STRUCTURE, Law, PromptLaw
+from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, Law, PromptLaw
 from replica_icl.simulator.observables import Estimate
 from replica_icl.simulator.optima.registry import registered
 from replica_icl.simulator.optimisers import OPTIMISERS, Training
@@ -36,7 +37,6 @@ from replica_icl.simulator.outcomes import Job, run_jobs, stored_outcomes
 from replica_icl.simulator.outside import Iteration
 from replica_icl.simulator.realisation import fix_tasks
 from replica_icl.simulator.storage import Store
-from replica_icl.simulator.streams import tasks_digest
 from replica_icl.store import as_path
 
 Array = NDArray[np.float64]
@@ -303,7 +303,7 @@ def simulate(
     minimiser = registered(prior)
     if prior is not None and workers is None:
         workers = 1  # another process may not know the prior's file
-    digest = None if given is None else tasks_digest(given)
+    digest = None if given is None else array_digest(given)
     provenance = Provenance(fixed, checked_seed, R, chosen, __version__, digest, prompt_law, streamed, prior)
     processes = _choose_workers(workers, fixed, R, chosen, streamed, prompt_law)
     store = None if out is None else Store(as_path(out), provenance.to_dict())

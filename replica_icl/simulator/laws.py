@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from replica_icl.covariances import COVARIANCES, Covariances
+from replica_icl.covariances import Covariances
 from replica_icl.errors import ParameterError
 from replica_icl.keys import LATER
 from replica_icl.options import CONTEXTS
@@ -25,9 +25,6 @@ Sampler = Literal["tokens", "sufficient"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Usage = Literal["random", "equal"]
 USAGES: tuple[Usage, ...] = get_args(Usage)
-
-STRUCTURE = (*COVARIANCES, *CONTEXTS)
-"""What `PromptLaw.of` takes by name beside its arguments."""
 
 _DEFAULTS: dict[Family, float] = {"student-t": 5.0, "sparse": 0.1}
 
@@ -201,7 +198,7 @@ class PromptLaw:
 
         Args:
             D: token dimension, of the covariances.
-            structure: of STRUCTURE, None where not given.
+            structure: of `options.STRUCTURE`, None where not given.
 
         Raises:
             ParameterError: naming the argument.

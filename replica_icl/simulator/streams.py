@@ -14,17 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from replica_icl.keys import entropy, named_fields
+from replica_icl.keys import array_digest, entropy, named_fields
 from replica_icl.setting import Setting, check_integer
 from replica_icl.simulator.laws import GAUSSIAN_PROMPTS, PromptLaw
 
 Array = NDArray[np.float64]
-
-
-def tasks_digest(tasks: Array) -> str:
-    """SHA-256 of the shape and the little-endian float64 bytes of a task matrix, in hexadecimal."""
-    content = np.ascontiguousarray(tasks, dtype="<f8")
-    return hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
 
 
 def setting_key(setting: Setting, tasks: Array | None = None, law: PromptLaw = GAUSSIAN_PROMPTS) -> int:
@@ -33,7 +27,7 @@ def setting_key(setting: Setting, tasks: Array | None = None, law: PromptLaw = G
     It is the same in every process and on every machine (unlike `hash`).
     """
     numbers = ";".join(f"{name}={value!r}" for name, value in named_fields(setting))
-    given = "" if tasks is None else f";tasks={tasks_digest(tasks)}"
+    given = "" if tasks is None else f";tasks={array_digest(tasks)}"
     other = f";{law.key}" if law.key else ""
     return int.from_bytes(hashlib.sha256((numbers + given + other).encode()).digest()[:16], "little")
 

@@ -45,7 +45,7 @@ from replica_icl.keys import LATER
 from replica_icl.meeting.message_passing import MessagePassing, algorithm_of
 from replica_icl.numeric.levels import LEVELS, Level, level_named
 from replica_icl.numeric.levels.points import point_of
-from replica_icl.options import CONTEXTS, OPTIONS, SIMULATION, TRAINERS, TRAINING, given
+from replica_icl.options import OPTIONS, SIMULATION, STRUCTURE, TRAINERS, TRAINING, given
 from replica_icl.parameter import Parameter
 from replica_icl.parameters import PARAMETERS, RATIOS, SETTING, SIZES, STANDS_FOR
 from replica_icl.priors import penalties_of
@@ -60,7 +60,7 @@ LARGEST = 10**7
 """Points of one grid."""
 SPACED = ("linspace", "logspace", "geomspace")
 """Ways to space the values of a swept parameter, with NumPy's meanings."""
-SOLVED = ("tolerance", "draws", "seed", "sphere", "usage", *COVARIANCES, *CONTEXTS)
+SOLVED = ("tolerance", "draws", "seed", "sphere", "usage", *STRUCTURE)
 """Options of [theory]: those of the levels that a file can hold."""
 
 _log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class SimulationPlan:
     @property
     def structure(self) -> dict[str, Any]:
         """Covariances and test prompts, those that are given."""
-        return {name: x for name in (*COVARIANCES, *CONTEXTS) if (x := getattr(self, name)) is not None}
+        return {name: x for name in STRUCTURE if (x := getattr(self, name)) is not None}
 
     def prompt_law(self, D: int) -> PromptLaw:
         """The law of the prompts at dimension D.

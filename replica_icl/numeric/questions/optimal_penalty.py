@@ -88,7 +88,7 @@ class BestPenalty:
         self.asked_by: tuple[str, ...] = (f"optimal_{penalty}",)
 
     def finds(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("ridge", "lam") if self.penalty == "ridge" else (self.penalty,)
+        return RIDGES if self.penalty == "ridge" else (self.penalty,)
 
     def level(self, known: Mapping[str, Any], name: str | None, options: Mapping[str, Any]) -> Level:
         chosen = level_of(known, name, options)

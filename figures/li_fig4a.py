@@ -120,8 +120,8 @@ def draw(data: Data) -> Any:
     mean, sem = (np.array([p["contrast"][x] for p in cut["messages"]], float) for x in ("mean", "sem"))
     cuts.errorbar(cut["P"], mean, yerr=sem, **style.messages())
     cuts.set_title(f"$N={cut['N']}$", fontsize=9, loc="right")
-    cuts.set(xlabel="number of prompts $P$", ylabel="contrast ratio", ylim=(0, 1))
-    cuts.legend(frameon=False, loc="lower right", labelspacing=0.25, handlelength=1.3, borderaxespad=0)
+    cuts.set(xlabel="number of prompts $P$", ylabel="contrast ratio", ylim=(0, 1.6), yticks=np.linspace(0, 1, 6))
+    cuts.legend(frameon=False, loc="upper left", labelspacing=0.25, handlelength=1.3, borderaxespad=0)
     return figure
 
 

@@ -34,7 +34,7 @@ def compute(run: Run) -> Data:
         if series == "amp":
             curves["without reaction"] = solve_without_reaction(at).e_icl
         data["series"][series] = {"N": CURVE, "curves": curves, "points": []}
-    for row in (row for row in against_theory() if row.point.figure == "li_fig4b"):
+    for row in against_theory("li_fig4b"):
         point = row.point
         found = run.simulate(point.setting)["e_icl"]
         own = {"messages": messages(run, point.setting)} if point.series == "amp" else {}

@@ -16,13 +16,13 @@ demo: $(VENV)/.installed  ## Fig. 4(b) of Li et al.: theory, simulation and publ
 	$(BIN)/python figures/li_fig4b.py --out $(OUT)
 
 test: lint  ## lint, types and the whole test suite (below 10 minutes on two cores)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-lowest:  ## the test suite at the lower bounds of the dependencies, in a virtual environment of its own
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --constraint tests/lowest.txt --editable '.[test]' \
 	  'pyparsing<3.2'  # of matplotlib 3.9's time: it uses names of which later ones warn
-	$(VENV)-lowest/bin/python -m pytest -n 2
+	$(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

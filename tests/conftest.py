@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,8 @@ class Command:
     def __init__(self, arguments: tuple[str, ...], folder: Path | None = None) -> None:
         command = [sys.executable, "-m", "replica_icl.cli", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        self.run = subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes)
+        with _interrupts_heard():
+            self.run = subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes)
 
     def wait_for(self, condition: Callable[[], object], seconds: float = 120) -> None:
         """Until something holds or the command has ended; the limit is for a machine under load."""
@@ -59,6 +60,16 @@ class Command:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.run.communicate()
+
+
+@contextmanager
+def _interrupts_heard() -> Iterator[None]:
+    """A process ignores interrupts if the one that starts it does, as what a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _session(process: Path) -> int | None:
